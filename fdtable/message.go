@@ -1,0 +1,207 @@
+package fdtable
+
+import (
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Messages is the stand-in of a datagram socket (UDP, ICMP, raw): an AF_UNIX
+// datagram pair, of which the program holds one half and the tracer the other.
+//
+// Datagrams keep their boundaries in both directions. The program's half is
+// connected to the tracer's only while the socket itself is connected, so that
+// a native send(2) on an unconnected socket fails as it does on UDP.
+//
+// The program may take a datagram natively (recv, read) or by a trapped call
+// (recvfrom with an address, recvmsg), and the tracer must know, for the
+// trapped ones, where the datagram at the head came from. No tag travels with
+// the datagram: the tracer's SIOCOUTQ is the memory of exactly those datagrams
+// that the program has not taken yet, and each one's memory is known, so the
+// head of the queue is wherever the sums agree.
+type Messages struct {
+	end  int           // the tracer's half
+	name unix.Sockaddr // of end, once the program's half has been connected
+
+	mu    sync.Mutex
+	queue []Origin // datagrams in the program's half, oldest first
+	sizes int      // sum of their memory
+}
+
+// Origin is what is known of a datagram besides its bytes.
+type Origin struct {
+	Source  any // the engine's address
+	Control []byte
+	memory  int
+}
+
+// NewMessages makes a pair. program is the descriptor to hand over, which the
+// caller closes after that.
+func NewMessages() (m *Messages, program int, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, -1, fmt.Errorf("stand-in: %w", err)
+	}
+	setBuffers(fds[0])
+	setBuffers(fds[1])
+	unix.SetNonblock(fds[0], true)
+	if err := connectUnspec(fds[1]); err != nil {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		return nil, -1, fmt.Errorf("stand-in: %w", err)
+	}
+	return &Messages{end: fds[0]}, fds[1], nil
+}
+
+// End is the tracer's half, non-blocking.
+func (m *Messages) End() int { return m.end }
+
+// Close closes the tracer's half.
+func (m *Messages) Close() { unix.Close(m.end) }
+
+// Connect lets the program send natively through the stand-in dup.
+func (m *Messages) Connect(dup int) error {
+	if m.name == nil {
+		if err := unix.Bind(m.end, &unix.SockaddrUnix{Name: ""}); err != nil {
+			return err
+		}
+		name, err := unix.Getsockname(m.end)
+		if err != nil {
+			return err
+		}
+		m.name = name
+	}
+	return unix.Connect(dup, m.name)
+}
+
+// Push queues a datagram on the program's half. EAGAIN while it is full.
+func (m *Messages) Push(data []byte, o Origin) error {
+	memory, err := datagramMemory(len(data))
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := sendDatagram(m.end, data); err != nil {
+		return err
+	}
+	o.memory = memory
+	m.queue = append(m.queue, o)
+	m.sizes += memory
+	return nil
+}
+
+// Take receives the oldest datagram from the stand-in dup as recvmsg(2) with
+// flags (MSG_PEEK, MSG_TRUNC) would, into buf, and says where it came from. n
+// is the datagram's whole length. EAGAIN when there is none.
+func (m *Messages) Take(dup int, buf []byte, flags int) (n int, o Origin, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sync()
+	n, _, err = unix.Recvfrom(dup, buf, flags&unix.MSG_PEEK|unix.MSG_DONTWAIT|unix.MSG_TRUNC)
+	if err != nil {
+		return 0, o, err
+	}
+	if len(m.queue) == 0 {
+		return n, o, nil // a datagram that is none of ours
+	}
+	o = m.queue[0]
+	if flags&unix.MSG_PEEK == 0 {
+		m.drop(1)
+	}
+	return n, o, nil
+}
+
+// Waiting is the number of datagrams that the program has not taken yet, and
+// the length of the first, which dup is asked for.
+func (m *Messages) Waiting() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sync()
+	return len(m.queue)
+}
+
+// sync forgets the datagrams that the program took natively.
+func (m *Messages) sync() {
+	if len(m.queue) == 0 {
+		return
+	}
+	left, err := unix.IoctlGetInt(m.end, unix.SIOCOUTQ)
+	if err != nil {
+		return
+	}
+	for len(m.queue) > 0 && m.sizes > left {
+		m.drop(1)
+	}
+}
+
+func (m *Messages) drop(n int) {
+	for i := range n {
+		m.sizes -= m.queue[i].memory
+		m.queue[i] = Origin{}
+	}
+	m.queue = m.queue[n:]
+	if len(m.queue) == 0 {
+		m.queue = nil
+	}
+}
+
+// Fail makes the program's next native call on the stand-in dup fail, and polls
+// report POLLERR: the tracer's half leaves a peer with bytes unread. The kernel
+// says ECONNRESET where UDP has ECONNREFUSED. It works only while connected.
+func (m *Messages) Fail(dup int) error {
+	if err := unix.Bind(dup, &unix.SockaddrUnix{Name: ""}); err != nil && err != unix.EINVAL {
+		return err
+	}
+	name, err := unix.Getsockname(dup)
+	if err != nil {
+		return err
+	}
+	if _, err := unix.SendmsgN(dup, []byte{0}, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := connectUnspec(m.end); err != nil {
+		return err
+	}
+	return unix.Connect(m.end, name)
+}
+
+// memoryOf caches what the kernel charges for a datagram of a length.
+var memoryOf struct {
+	sync.Mutex
+	pair  [2]int
+	sizes map[int]int
+}
+
+// datagramMemory is the memory, bytes, that the kernel charges the sender of an
+// AF_UNIX datagram of n bytes until it is received. It depends on the kernel's
+// allocator, so it is measured, once for each length.
+func datagramMemory(n int) (int, error) {
+	c := &memoryOf
+	c.Lock()
+	defer c.Unlock()
+	if size, ok := c.sizes[n]; ok {
+		return size, nil
+	}
+	if c.sizes == nil {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return 0, err
+		}
+		setBuffers(pair[0])
+		c.pair, c.sizes = pair, make(map[int]int)
+	}
+	if err := sendDatagram(c.pair[0], make([]byte, n)); err != nil {
+		return 0, err
+	}
+	size, err := unix.IoctlGetInt(c.pair[0], unix.SIOCOUTQ)
+	unix.Read(c.pair[1], make([]byte, 1))
+	if err != nil {
+		return 0, err
+	}
+	c.sizes[n] = size
+	return size, nil
+}

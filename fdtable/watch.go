@@ -1,0 +1,80 @@
+package fdtable
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Watch tells of the last close of stand-ins.
+//
+// The watch is on the stand-in's inode in sockfs, reached by the magic link in
+// /proc/self/fd. A socket has one open file whatever dup, fork or SCM_RIGHTS
+// do, so IN_CLOSE (inotify(7)) comes exactly once, when the last reference is
+// gone, and the watch goes with the inode.
+type Watch struct {
+	fd    int
+	mu    sync.Mutex
+	funcs map[int32]func()
+}
+
+// NewWatch starts watching. It fails where the user's inotify instances
+// (fs.inotify.max_user_instances) are used up.
+func NewWatch() (*Watch, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("inotify_init1: %w (fs.inotify.max_user_instances)", err)
+	}
+	w := &Watch{fd: fd, funcs: make(map[int32]func())}
+	go w.loop()
+	return w, nil
+}
+
+// Add calls closed, once, when the last descriptor for the socket fd is closed,
+// this one included. A second Add for the same socket replaces the first.
+// ENOSPC when fs.inotify.max_user_watches is reached.
+func (w *Watch) Add(fd int, closed func()) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	wd, err := unix.InotifyAddWatch(w.fd, "/proc/self/fd/"+strconv.Itoa(fd), unix.IN_CLOSE)
+	if err != nil {
+		return fmt.Errorf("inotify_add_watch: %w", err)
+	}
+	w.funcs[int32(wd)] = closed
+	return nil
+}
+
+// Close ends the watch.
+func (w *Watch) Close() { unix.Close(w.fd) }
+
+func (w *Watch) loop() {
+	buf := make([]byte, 64*unix.SizeofInotifyEvent)
+	var due []func()
+	for {
+		n, err := unix.Read(w.fd, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return
+		}
+		due = due[:0]
+		w.mu.Lock()
+		for b := buf[:n]; len(b) >= unix.SizeofInotifyEvent; {
+			wd := int32(binary.NativeEndian.Uint32(b))
+			mask := binary.NativeEndian.Uint32(b[4:])
+			if f := w.funcs[wd]; f != nil && mask&(unix.IN_CLOSE|unix.IN_IGNORED) != 0 {
+				delete(w.funcs, wd)
+				due = append(due, f)
+			}
+			b = b[unix.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(b[12:])):]
+		}
+		w.mu.Unlock()
+		for _, f := range due {
+			f()
+		}
+	}
+}

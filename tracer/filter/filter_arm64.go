@@ -1,0 +1,6 @@
+package filter
+
+import _ "embed" // the program
+
+//go:embed filter_arm64.bin
+var raw string

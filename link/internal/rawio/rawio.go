@@ -1,0 +1,130 @@
+// Package rawio is the system calls of links: vectored and batched reading and
+// writing of descriptors without allocation, and the wait for more.
+package rawio
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// MaxIovec is the most pieces of one packet that the kernel takes (UIO_MAXIOV).
+const MaxIovec = 1024
+
+// Mmsghdr is struct mmsghdr of sendmmsg(2) and recvmmsg(2).
+type Mmsghdr struct {
+	Hdr unix.Msghdr
+	Len uint32
+	_   [4]byte
+}
+
+// Append appends b as an iovec, unless it is empty.
+func Append(iov []unix.Iovec, b []byte) []unix.Iovec {
+	if len(b) == 0 {
+		return iov
+	}
+	v := unix.Iovec{Base: unsafe.SliceData(b)}
+	v.SetLen(len(b))
+	return append(iov, v)
+}
+
+// Read is read(2), again after EINTR; 0 is success.
+func Read(fd int, b []byte) (int, unix.Errno) {
+	for {
+		n, _, e := unix.Syscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		if e == 0 {
+			return int(n), 0
+		}
+		if e != unix.EINTR {
+			return 0, e
+		}
+	}
+}
+
+// Writev is writev(2), again after EINTR. iov is not empty.
+func Writev(fd int, iov []unix.Iovec) (int, unix.Errno) {
+	for {
+		n, _, e := unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(iov))), uintptr(len(iov)))
+		if e == 0 {
+			return int(n), 0
+		}
+		if e != unix.EINTR {
+			return 0, e
+		}
+	}
+}
+
+// Sendmmsg is sendmmsg(2), again after EINTR. msgs is not empty.
+func Sendmmsg(fd int, msgs []Mmsghdr, flags int) (int, unix.Errno) {
+	return mmsg(unix.SYS_SENDMMSG, fd, msgs, flags)
+}
+
+// Recvmmsg is recvmmsg(2) without a time limit, again after EINTR. msgs is not
+// empty.
+func Recvmmsg(fd int, msgs []Mmsghdr, flags int) (int, unix.Errno) {
+	return mmsg(unix.SYS_RECVMMSG, fd, msgs, flags)
+}
+
+func mmsg(call uintptr, fd int, msgs []Mmsghdr, flags int) (int, unix.Errno) {
+	for {
+		n, _, e := unix.Syscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(msgs))),
+			uintptr(len(msgs)), uintptr(flags), 0, 0)
+		if e == 0 {
+			return int(n), 0
+		}
+		if e != unix.EINTR {
+			return 0, e
+		}
+	}
+}
+
+// Poll waits at most ms milliseconds (-1: for ever) and returns how many
+// descriptors are ready; EINTR counts as none.
+func Poll(fds []unix.PollFd, ms int) (int, error) {
+	n, err := unix.Poll(fds, ms)
+	if errors.Is(err, unix.EINTR) {
+		return 0, nil
+	}
+	return n, err
+}
+
+// Waker is an eventfd that ends a wait in poll or epoll.
+type Waker struct {
+	mu sync.Mutex
+	fd int
+}
+
+// NewWaker makes one; the caller closes it.
+func NewWaker() (*Waker, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	return &Waker{fd: fd}, nil
+}
+
+// Fd is the descriptor to wait for, with POLLIN.
+func (w *Waker) Fd() int { return w.fd }
+
+// Wake makes Fd readable, for good.
+func (w *Waker) Wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.fd >= 0 {
+		// The counter only saturates, which is EAGAIN and as good.
+		_, _ = unix.Write(w.fd, []byte{0, 0, 0, 0, 0, 0, 0, 1})
+	}
+}
+
+// Close releases the descriptor; later Wakes do nothing.
+func (w *Waker) Close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.fd >= 0 {
+		_ = unix.Close(w.fd)
+		w.fd = -1
+	}
+}

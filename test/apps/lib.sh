@@ -49,7 +49,7 @@ until_true() {
 }
 
 # equal WHAT GOT WANT: fails unless the two strings are the same.
-equal() { [ "$2" = "$3" ] || fail "$1: got '$2', want '$3'"; }
+equal() { [ "$2" = "$3" ] || fail "$1: got '${2:0:300}', want '${3:0:300}'"; }
 
 # same WHAT FILE FILE: fails unless the two files have the same bytes.
 same() { cmp "$2" "$3" >&2 || fail "$1: $2 ($(stat -c %s "$2" 2>&1) bytes) differs from $3 ($(stat -c %s "$3") bytes)"; }

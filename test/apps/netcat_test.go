@@ -44,13 +44,20 @@ udp=$!
 heard() { printf 'x' >/dev/udp/127.0.0.1/6200; grep -q x udp.log; }
 until_true 100 heard
 stop $udp
-start ncatu ncat -u -k -l 127.0.0.1 6201 --exec /bin/cat
-ncatu=$!
-answered() { [ "$(printf ping | nc.openbsd -u -w1 -W1 127.0.0.1 6201)" = ping ]; }
-until_true 20 answered
-nc.openbsd -u -w1 -W1 127.0.0.1 6201 <small >small.back
+start cat nc.traditional -u -l -s 127.0.0.1 -p 6201 -e /bin/cat
+cat=$!
+exec 7<>/dev/udp/127.0.0.1/6201
+answered() { printf ping >&7; [ "$(dd bs=2000 count=1 status=none <&7 | head -c 4)" = ping ]; }
+until_true 50 answered
+dd if=small bs=1200 status=none >&7
+n=0
+until cmp -s small.back small; do
+	n=$((n + 1)); [ $n -lt 20 ] || break
+	timeout 5 dd bs=2000 count=1 status=none <&7 >small.back
+done
 same "a datagram and back" small.back small
-stop $ncatu
+exec 7>&-
+stop $cat
 # Scanning: an open and a closed port.
 start scan nc.openbsd -lk 127.0.0.1 6300
 scan=$!

@@ -1,0 +1,125 @@
+package tun
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/alptrace/alptrace/link"
+)
+
+// BenchmarkRTT is the round trip of one byte from a UDP socket of the kernel to
+// the link's receive function and back.
+func BenchmarkRTT(b *testing.B) {
+	for _, bc := range []struct {
+		name string
+		spin time.Duration
+	}{{"spin", 0}, {"sleep", -1}} {
+		b.Run(bc.name, func(b *testing.B) {
+			inNetns(b, func() {
+				r := &responder{l: setUp(b, TUN), t: b, fast: true}
+				defer r.l.Close()
+				if bc.spin != 0 {
+					r.l.spin = bc.spin
+				}
+				_ = r.l.Start(r.recv)
+				c, err := net.Dial("udp4", ourIP.String()+":7")
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(time.Minute))
+				buf := make([]byte, 10)
+				b.ReportAllocs()
+				for b.Loop() {
+					_, _ = c.Write(buf[:1])
+					if _, err := c.Read(buf); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkIn is TCP bulk from the kernel.
+func BenchmarkIn(b *testing.B) {
+	inNetns(b, func() {
+		r, c := dial(b)
+		defer r.l.Close()
+		defer c.Close()
+		buf := make([]byte, 1<<18)
+		b.SetBytes(int64(len(buf)))
+		for b.Loop() {
+			if _, err := c.Write(buf); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+		b.ReportMetric(float64(r.biggest.Load()), "max-packet-bytes")
+	})
+}
+
+// BenchmarkOut is TCP bulk to the kernel, in packets of 64 KiB.
+func BenchmarkOut(b *testing.B) {
+	inNetns(b, func() {
+		r, c := dial(b)
+		defer r.l.Close()
+		defer c.Close()
+		got := make(chan int64, 1)
+		go func() {
+			n, _ := io.Copy(io.Discard, struct{ io.Reader }{c})
+			got <- n
+		}()
+		const n = 32000 // within the window that the kernel opens with
+		payload := make([]byte, n)
+		r.acked.Store(r.seq)
+		b.SetBytes(n)
+		b.ReportAllocs()
+		for b.Loop() {
+			r.gso(payload)
+			for r.acked.Load() != r.seq { // stop and wait: no window to keep
+				time.Sleep(0)
+			}
+		}
+	})
+}
+
+func dial(b *testing.B) (*responder, net.Conn) {
+	r := start(b, TUN)
+	c, err := net.DialTimeout("tcp4", ourIP.String()+":80", 5*time.Second)
+	if err != nil {
+		b.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	<-r.open
+	return r, c
+}
+
+// BenchmarkUDPIn counts datagrams of one byte from the kernel.
+func BenchmarkUDPIn(b *testing.B) {
+	inNetns(b, func() {
+		r := &responder{l: setUp(b, TUN), t: b}
+		var n, calls int
+		_ = r.l.Start(countInto(&n, &calls))
+		c, err := net.Dial("udp4", ourIP.String()+":9")
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer c.Close()
+		for b.Loop() {
+			_, _ = c.Write([]byte{1})
+		}
+		_ = r.l.Close()
+		b.ReportMetric(float64(n)/float64(b.N), "received/sent")
+		b.ReportMetric(float64(n)/float64(max(calls, 1)), "packets/batch")
+	})
+}
+
+func countInto(n, calls *int) func([]link.Packet) {
+	return func(p []link.Packet) { *n += len(p); *calls++ }
+}

@@ -1,0 +1,265 @@
+// Package tun is a link through a TUN or TAP device of the kernel.
+//
+// A TUN device carries IP packets, a TAP device Ethernet frames; this end of it
+// is the stack, the other end the kernel's interface of that name. Both carry a
+// virtio network header in front of each packet (IFF_VNET_HDR), so that 64 KiB
+// of TCP cross in one piece and checksums inside one machine are not computed.
+//
+// The kernel delivers what we write as if it had come in on the interface, in
+// the writing thread: a Send of TCP data returns after the kernel's receiver has
+// run. There is therefore no queue to fill, and no backpressure, in that
+// direction; in the other, the kernel drops what exceeds the device's
+// txqueuelen (ip-link(8)).
+package tun
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/alptrace/alptrace/link"
+	"github.com/alptrace/alptrace/link/internal/rawio"
+)
+
+// Kind is a kind of device.
+type Kind int
+
+// The kinds.
+const (
+	TUN Kind = iota // carries IP packets
+	TAP             // carries Ethernet frames
+)
+
+// String is "tun" or "tap".
+func (k Kind) String() string {
+	if k == TAP {
+		return "tap"
+	}
+	return "tun"
+}
+
+// Options of a link; the zero value works.
+type Options struct {
+	// MTU is given to a device that Open creates, and believed of a descriptor
+	// whose device OpenFD cannot see; 0 is the device's own (1500 if unseen).
+	MTU int
+	// HardwareAddr is the address of this end of a TAP; nil makes a random one.
+	HardwareAddr net.HardwareAddr
+	// Spin is how long to look for more packets before sleeping, while traffic
+	// flows; 0 is DefaultSpin, negative never.
+	Spin time.Duration
+	// Logger hears why delivery ended early; nil is silence.
+	Logger *slog.Logger
+}
+
+// DefaultSpin is a little more than a peer in the same machine takes to answer.
+const DefaultSpin = 50 * time.Microsecond
+
+// Sizes of what is read at once. The arena takes three packets of the largest
+// size, or a whole batch of ordinary ones.
+const (
+	maxFrame  = link.VnetLen + link.MaxPacket + 14 + 4 // with a VLAN tag
+	arenaSize = 4 * 65536
+	batch     = 64
+)
+
+// Link is a link through a TUN or TAP device.
+type Link struct {
+	name   string
+	medium link.Medium
+	mtu    int
+	hw     net.HardwareAddr
+	vnet   int // bytes of vnet header, 0 or link.VnetLen
+	log    *slog.Logger
+	spin   time.Duration
+	waker  *rawio.Waker
+
+	mu      sync.RWMutex // held for reading while fd is written to
+	fd      int          // -1 after Close
+	started bool
+	done    chan struct{} // closed when the reading loop has ended
+}
+
+var _ link.Link = (*Link)(nil)
+
+func newLink(fd int, opts Options) (*Link, error) {
+	var none unix.Ifreq
+	if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, &none); err != nil {
+		return nil, fmt.Errorf("TUNGETIFF: %w", err)
+	}
+	l := &Link{name: none.Name(), fd: fd, done: make(chan struct{}), spin: opts.Spin, log: opts.Logger}
+	flags := none.Uint16()
+	if flags&unix.IFF_NO_PI == 0 {
+		return nil, fmt.Errorf("device %s gives packet information, IFF_NO_PI is needed: %w", l.name, unix.EINVAL)
+	}
+	if flags&unix.IFF_TAP != 0 {
+		l.medium = link.Ethernet
+	}
+	if flags&unix.IFF_VNET_HDR != 0 {
+		l.vnet = link.VnetLen
+		if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, link.VnetLen); err != nil {
+			return nil, fmt.Errorf("TUNSETVNETHDRSZ: %w", err)
+		}
+		if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tunModeOffloads); err != nil {
+			return nil, fmt.Errorf("TUNSETOFFLOAD: %w", err)
+		}
+	}
+	if l.spin == 0 {
+		l.spin = DefaultSpin
+	}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
+	l.mtu = deviceMTU(l.name, opts.MTU)
+	if l.medium == link.Ethernet {
+		l.hw = opts.HardwareAddr
+		if l.hw == nil {
+			l.hw = randomAddr()
+		}
+		if len(l.hw) != 6 {
+			return nil, fmt.Errorf("hardware address %v: %w", l.hw, unix.EINVAL)
+		}
+	}
+	var err error
+	l.waker, err = rawio.NewWaker()
+	return l, err
+}
+
+// deviceMTU is the MTU of the device, if it can be seen, else fallback or 1500.
+func deviceMTU(name string, fallback int) int {
+	if ifr, err := request(name, unix.SIOCGIFMTU, nil); err == nil {
+		if mtu := int(ifr.Uint32()); mtu > 0 && mtu <= link.MaxPacket {
+			return mtu
+		}
+	}
+	if fallback > 0 {
+		return fallback
+	}
+	return 1500
+}
+
+// randomAddr is a random, locally administered unicast address (IEEE 802 8.2).
+func randomAddr() net.HardwareAddr {
+	a := make(net.HardwareAddr, 6)
+	_, _ = rand.Read(a) // never fails
+	a[0] = a[0]&^1 | 2
+	return a
+}
+
+// Name is the device's name.
+func (l *Link) Name() string { return l.name }
+
+// Medium is IP for a TUN, Ethernet for a TAP.
+func (l *Link) Medium() link.Medium { return l.medium }
+
+// MTU is the device's MTU as it was when the link was opened, bytes.
+func (l *Link) MTU() int { return l.mtu }
+
+// HardwareAddr is this end's address, not the kernel's, on a TAP; nil on a TUN.
+func (l *Link) HardwareAddr() net.HardwareAddr { return l.hw }
+
+// Features are checksum and segmentation, where the device has vnet headers.
+func (l *Link) Features() link.Features {
+	if l.vnet == 0 {
+		return link.Features{}
+	}
+	return link.Features{Csum: true, TSO: true, GSOMax: link.MaxPacket}
+}
+
+// Send writes packets to the device. A packet that the kernel refuses is lost,
+// the others are sent; the error is that of the first lost one, as write(2) of
+// a TUN device: EIO while the interface is down, EBADFD when it was deleted,
+// EINVAL for offloads that contradict the packet. net.ErrClosed after Close.
+func (l *Link) Send(pkts []link.Packet) (int, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.fd < 0 {
+		return 0, net.ErrClosed
+	}
+	var (
+		sent  int
+		first error
+		store [24]unix.Iovec
+		hdr   [link.VnetLen]byte
+	)
+	for i := range pkts {
+		p := &pkts[i]
+		iov := store[:0]
+		if l.vnet > 0 {
+			link.EncodeVnet(hdr[:], &p.Offload)
+			iov = rawio.Append(iov, hdr[:])
+		} else if p.NeedsCsum || p.GSO != link.GSONone {
+			first = keep(first, unix.EINVAL)
+			continue
+		}
+		if len(p.Bufs) < rawio.MaxIovec {
+			for _, b := range p.Bufs {
+				iov = rawio.Append(iov, b)
+			}
+		} else {
+			iov = rawio.Append(iov, p.AppendTo(make([]byte, 0, p.Len())))
+		}
+		if len(iov) == 0 {
+			first = keep(first, unix.EINVAL)
+			continue
+		}
+		if _, e := rawio.Writev(l.fd, iov); e != 0 {
+			first = keep(first, e)
+			continue
+		}
+		sent++
+	}
+	if first != nil {
+		return sent, fmt.Errorf("write %s: %w", l.name, first)
+	}
+	return sent, nil
+}
+
+func keep(first error, e unix.Errno) error {
+	if first != nil {
+		return first
+	}
+	return e
+}
+
+// Start begins delivery, once.
+func (l *Link) Start(recv func(pkts []link.Packet)) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fd < 0 {
+		return net.ErrClosed
+	}
+	if l.started {
+		return errors.New("tun: already started")
+	}
+	l.started = true
+	go l.loop(l.fd, recv)
+	return nil
+}
+
+// Close stops delivery and closes the device. It must not be called by the
+// receive function. Further calls do nothing.
+func (l *Link) Close() error {
+	l.mu.Lock()
+	fd, started := l.fd, l.started
+	l.fd = -1
+	l.mu.Unlock()
+	if fd < 0 {
+		return nil
+	}
+	l.waker.Wake()
+	if started {
+		<-l.done
+	}
+	l.waker.Close()
+	if err := unix.Close(fd); err != nil {
+		return fmt.Errorf("close %s: %w", l.name, err)
+	}
+	return nil
+}

@@ -130,7 +130,8 @@ func recipe(name string, how Linkage) (cmd, sources []string, err error) {
 	switch how {
 	case Dynamic, Static:
 		src := filepath.Join(dir, "c", name+".c")
-		cmd = []string{cc, "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Wno-nonnull", "-pthread", src}
+		cmd = []string{cc, "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Wno-nonnull", "-Wno-stringop-overflow",
+			"-Wno-stringop-overread", "-pthread", src}
 		if how == Static {
 			cmd = append(cmd, "-static")
 		}

@@ -42,7 +42,7 @@ static void run(int family)
 	must(close(t));
 	s = must(socket(family, SOCK_DGRAM, 0));
 	T(shutdown(s, SHUT_RDWR));
-	mask("fresh, shut down", s, POLLOUT);
+	mask("fresh, shut down", s, POLLIN | POLLOUT | POLLHUP | POLLRDHUP);
 	must(close(s));
 }
 

@@ -52,14 +52,14 @@ type Options struct {
 	// HardwareAddr is the address of this end of a TAP; nil makes a random one.
 	HardwareAddr net.HardwareAddr
 	// Spin is how long to look for more packets before sleeping, while traffic
-	// flows; 0 is DefaultSpin, negative never.
+	// flows; 0 is never. On two processors sleeping was as fast or faster (a
+	// round trip of 15 us against 15-20 us with a spin of 50 us), because the
+	// kernel then runs the sender and the reader on one processor; a spin is
+	// for machines with processors to spare.
 	Spin time.Duration
 	// Logger hears why delivery ended early; nil is silence.
 	Logger *slog.Logger
 }
-
-// DefaultSpin is a little more than a peer in the same machine takes to answer.
-const DefaultSpin = 50 * time.Microsecond
 
 // Sizes of what is read at once. The arena takes three packets of the largest
 // size, or a whole batch of ordinary ones.
@@ -89,12 +89,12 @@ type Link struct {
 var _ link.Link = (*Link)(nil)
 
 func newLink(fd int, opts Options) (*Link, error) {
-	var none unix.Ifreq
-	if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, &none); err != nil {
+	var ifr unix.Ifreq
+	if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, &ifr); err != nil {
 		return nil, fmt.Errorf("TUNGETIFF: %w", err)
 	}
-	l := &Link{name: none.Name(), fd: fd, done: make(chan struct{}), spin: opts.Spin, log: opts.Logger}
-	flags := none.Uint16()
+	l := &Link{name: ifr.Name(), fd: fd, done: make(chan struct{}), spin: opts.Spin, log: opts.Logger}
+	flags := ifr.Uint16()
 	if flags&unix.IFF_NO_PI == 0 {
 		return nil, fmt.Errorf("device %s gives packet information, IFF_NO_PI is needed: %w", l.name, unix.EINVAL)
 	}
@@ -109,9 +109,6 @@ func newLink(fd int, opts Options) (*Link, error) {
 		if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tunModeOffloads); err != nil {
 			return nil, fmt.Errorf("TUNSETOFFLOAD: %w", err)
 		}
-	}
-	if l.spin == 0 {
-		l.spin = DefaultSpin
 	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)

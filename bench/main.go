@@ -175,7 +175,7 @@ func plan() [][]measurement {
 	const (
 		bulkTime = 1200 * time.Millisecond
 		tripTime = 1200 * time.Millisecond
-		udpTime  = 400 * time.Millisecond
+		udpTime  = 500 * time.Millisecond
 		callTime = 250 * time.Millisecond
 	)
 	groups := [][]measurement{
@@ -187,7 +187,7 @@ func plan() [][]measurement {
 		},
 	}
 	for _, threads := range []int{1, 4} {
-		n := 1500 * (1 + threads/2)
+		n := 4000 * threads / (1 + threads/2)
 		at := fmt.Sprintf("%d at a time", threads)
 		groups = append(groups,
 			[]measurement{{id: fmt.Sprintf("conn/client-%d", threads), label: "connections, as client, " + at,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"image/color"
 	"io"
@@ -23,8 +24,8 @@ const (
 	barHeight   = 11
 	barStep     = 19
 	labelWidth  = 190
-	panelHead   = 34
-	panelGap    = 26
+	panelHead   = 40
+	panelGap    = 20
 	columnGap   = 40
 	valueSpace  = 74 // right of the longest bar, for its value
 	headHeight  = 64
@@ -117,7 +118,14 @@ func writePicture(rows []row, w io.Writer) error {
 		}
 	}
 	p.legend(margin, margin-8)
-	_, err := canvas.WriteTo(w)
+	var svg bytes.Buffer
+	if _, err := canvas.WriteTo(&svg); err != nil {
+		return err
+	}
+	// Viewers without the font are to fall back to one of the same widths.
+	named := bytes.ReplaceAll(svg.Bytes(), []byte("font-family:Liberation Sans"),
+		[]byte("font-family:Liberation Sans,Arimo,Arial,Helvetica,sans-serif"))
+	_, err := w.Write(named)
 	return err
 }
 
@@ -136,7 +144,7 @@ func (p panel) height() float64 { return panelHead + float64(len(p.ids))*barStep
 // panel draws one panel with its top left corner at (x, y).
 func (p *pen) panel(pan panel, byID map[string]*row, x, y float64) {
 	p.text(x, y-16, 11, true, 0, ink, pan.title)
-	y -= panelHead - 10
+	y -= panelHead - 8
 	left := x + labelWidth
 	width := float64(columnWidth - labelWidth - valueSpace)
 	most := 0.0

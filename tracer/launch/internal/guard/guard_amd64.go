@@ -1,0 +1,3 @@
+package guard
+
+const sysSeccomp = 317

@@ -269,8 +269,9 @@ UNUSED static struct addr local(int fd)
 UNUSED static int listener(int family, int backlog)
 {
 	struct addr a = loop(family, 0);
-	int fd = must(socket(family, SOCK_STREAM, 0));
+	int fd = must(socket(family, SOCK_STREAM, 0)), on = 1;
 
+	must(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on));
 	must(bind(fd, &a.sa, a.len));
 	must(listen(fd, backlog));
 	return fd;

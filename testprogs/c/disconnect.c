@@ -50,7 +50,7 @@ static void tcp(int family)
 	tcp_pair(family, p);
 	T(connect(p[0], &unspec, sizeof unspec));
 	say("peer %s", peername(p[0]));
-	mask("mask", p[0], POLLOUT | POLLHUP);
+	mask("mask", p[0], POLLOUT | POLLERR | POLLHUP);
 	T(read(p[1], &c, 1));
 	T(read(p[0], &c, 1));
 

@@ -64,7 +64,9 @@ int main(void)
 	await(p[0], POLLIN);
 	T(splice(p[0], NULL, pp[1], NULL, 4096, 0));
 	say("read: %s", read_text(pp[0], 13));
+	nonblock(p[0], 1);
 	T(splice(p[0], NULL, pp[1], NULL, 4096, SPLICE_F_NONBLOCK));
+	nonblock(p[0], 0);
 	must(shutdown(p[1], SHUT_WR));
 	await(p[0], POLLIN);
 	T(splice(p[0], NULL, pp[1], NULL, 4096, 0));

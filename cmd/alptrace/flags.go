@@ -1,0 +1,180 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/alptrace/alptrace/link/relay"
+	"github.com/spf13/pflag"
+)
+
+// options are what the command line asks for.
+type options struct {
+	net      string // kind of --net: relay, wire, tun, tap, none
+	netArg   string // what follows the colon
+	addrs    []netip.Prefix
+	gateways []netip.Addr
+	publish  []relay.Publish
+	engine   string
+	pcap     string
+	trace    string
+	stats    bool
+	debug    bool
+	version  bool
+	argv     []string
+}
+
+var errHelp = errors.New("help")
+
+// noValue is what --trace without a file stands for.
+const noValue = "-"
+
+type rawFlags struct {
+	net, engine, pcap, trace string
+	addrs, gateways, publish []string
+	stats, debug             bool
+	version, help            bool
+}
+
+func flagSet(r *rawFlags) *pflag.FlagSet {
+	f := pflag.NewFlagSet("alptrace", pflag.ContinueOnError)
+	f.SetInterspersed(false) // what follows PROG is PROG's
+	f.SortFlags = false
+	f.Usage = func() {}
+	f.StringVar(&r.net, "net", "auto", "how packets leave: auto, relay, wire:`DIR`, tun:NAME, tap:NAME or none")
+	f.StringArrayVar(&r.addrs, "addr", nil, "an address of the stack, as `CIDR` (repeatable; IPv4 and IPv6)")
+	f.StringArrayVar(&r.gateways, "gw", nil, "default gateway `ADDR` (repeatable)")
+	f.StringArrayVar(&r.publish, "publish", nil, "relay: a port of the host leads to one of the stack: `[ADDR:]HOSTPORT[:PORT][/udp]` (repeatable)")
+	f.StringVar(&r.engine, "engine", "netstack", "which stack serves the sockets: `netstack` or host")
+	f.StringVar(&r.pcap, "pcap", "", "write every packet in and out to `FILE` (pcapng)")
+	f.StringVar(&r.trace, "trace", "", "write a line for every socket call to `FILE`, or to standard error")
+	f.Lookup("trace").NoOptDefVal = noValue
+	f.BoolVar(&r.stats, "stats", false, "print a table of calls, sockets, bytes and packets at exit")
+	f.BoolVar(&r.debug, "debug", false, "log alptrace's own workings to standard error")
+	f.BoolVar(&r.version, "version", false, "print the version and exit")
+	f.BoolVarP(&r.help, "help", "h", false, "print this help and exit")
+	return f
+}
+
+// parse reads the command line.
+func parse(args []string) (*options, error) {
+	var r rawFlags
+	f := flagSet(&r)
+	if err := f.Parse(args); err != nil {
+		return nil, fmt.Errorf("%w (try --help)", err)
+	}
+	o := &options{engine: r.engine, pcap: r.pcap, trace: r.trace, stats: r.stats, debug: r.debug, version: r.version, argv: f.Args()}
+	if r.help {
+		return nil, errHelp
+	}
+	if r.version {
+		return o, nil
+	}
+	if len(o.argv) == 0 {
+		return nil, errors.New("no program given (try --help)")
+	}
+	return o, o.check(&r)
+}
+
+func (o *options) check(r *rawFlags) error {
+	var colon bool
+	o.net, o.netArg, colon = strings.Cut(r.net, ":")
+	switch o.net {
+	case "auto":
+		o.net = "relay"
+		fallthrough
+	case "relay", "none":
+		if colon {
+			return fmt.Errorf("--net %s takes no argument", o.net)
+		}
+	case "wire", "tun", "tap":
+		if o.netArg == "" {
+			return fmt.Errorf("--net %s:%s is missing what follows the colon", o.net, map[string]string{"wire": "DIR"}[o.net]+map[string]string{"tun": "NAME", "tap": "NAME"}[o.net])
+		}
+	default:
+		return fmt.Errorf("--net %q: want auto, relay, wire:DIR, tun:NAME, tap:NAME or none", r.net)
+	}
+	if o.engine != "netstack" && o.engine != "host" {
+		return fmt.Errorf("--engine %q: want netstack or host", o.engine)
+	}
+	for _, s := range r.addrs {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return fmt.Errorf("--addr %q: want an address with prefix length, as 10.0.0.1/24", s)
+		}
+		o.addrs = append(o.addrs, p)
+	}
+	for _, s := range r.gateways {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return fmt.Errorf("--gw %q: want an IP address", s)
+		}
+		o.gateways = append(o.gateways, a)
+	}
+	for _, s := range r.publish {
+		p, err := relay.ParsePublish(s)
+		if err != nil {
+			return fmt.Errorf("--publish: %w", err)
+		}
+		o.publish = append(o.publish, p)
+	}
+	return o.agree(r)
+}
+
+// agree refuses flags that contradict each other.
+func (o *options) agree(r *rawFlags) error {
+	if o.engine == "host" {
+		switch {
+		case r.net != "auto" && o.net != "none":
+			return errors.New("--engine host has the host's own network: --net does not apply")
+		case len(o.addrs)+len(o.gateways)+len(o.publish) > 0:
+			return errors.New("--engine host has the host's own addresses: --addr, --gw and --publish do not apply")
+		case o.pcap != "":
+			return errors.New("--engine host has no link to capture on: --pcap does not apply")
+		}
+	}
+	if len(o.publish) > 0 && o.net != "relay" {
+		return errors.New("--publish needs --net relay")
+	}
+	switch o.net {
+	case "wire", "tun", "tap":
+		if len(o.addrs) == 0 {
+			return fmt.Errorf("--net %s needs an address: --addr CIDR", o.net)
+		}
+	case "none":
+		if len(o.addrs)+len(o.gateways) > 0 {
+			return errors.New("--net none has no link: --addr and --gw do not apply")
+		}
+		if o.pcap != "" {
+			return errors.New("--net none has no link to capture on: --pcap does not apply")
+		}
+	}
+	return nil
+}
+
+func usage() string {
+	var r rawFlags
+	return "Usage: alptrace [flags] [--] PROG [ARG...]\n\n" +
+		"Run PROG with its network sockets served by a user-space stack.\n\nFlags:\n" +
+		flagSet(&r).FlagUsages() + "\nSee alptrace(1).\n"
+}
+
+// version names the build.
+func version() string {
+	v := "devel"
+	if bi, ok := debug.ReadBuildInfo(); ok {
+		if bi.Main.Version != "" {
+			v = bi.Main.Version
+		}
+		for _, d := range bi.Deps {
+			if d.Path == "gvisor.dev/gvisor" {
+				v += ", netstack " + d.Version
+			}
+		}
+	}
+	return fmt.Sprintf("alptrace %s (%s/%s, %s)", v, runtime.GOOS, runtime.GOARCH, runtime.Version())
+}

@@ -1,0 +1,40 @@
+// Command alptrace runs a program with its network sockets served by a
+// user-space stack. See alptrace(1).
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/alptrace/alptrace/tracer/launch"
+)
+
+func main() {
+	opts, err := parse(os.Args[1:])
+	switch {
+	case errors.Is(err, errHelp):
+		fmt.Print(usage())
+		return
+	case err != nil:
+		fatal(2, err)
+	case opts.version:
+		fmt.Println(version())
+		return
+	}
+	status, err := run(opts)
+	if err != nil {
+		code := 125
+		var le *launch.Error
+		if errors.As(err, &le) {
+			code = le.ExitCode()
+		}
+		fatal(code, err)
+	}
+	launch.ExitLike(status)
+}
+
+func fatal(code int, err error) {
+	fmt.Fprintf(os.Stderr, "alptrace: %v\n", err)
+	os.Exit(code)
+}

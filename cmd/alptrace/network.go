@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/alptrace/alptrace/link"
+	"github.com/alptrace/alptrace/link/relay"
+	"github.com/alptrace/alptrace/link/tun"
+	"github.com/alptrace/alptrace/stack"
+	"github.com/alptrace/alptrace/stack/host"
+	"github.com/alptrace/alptrace/stack/netstack"
+)
+
+// network is the engine with its links.
+type network struct {
+	engine stack.Engine
+	relay  *relay.Relay // nil unless --net relay
+}
+
+// newNetwork builds what --net, --engine and their companions ask for.
+func newNetwork(o *options, log *slog.Logger) (*network, error) {
+	n := &network{}
+	var err error
+	if o.engine == "host" {
+		n.engine, err = host.New(host.Config{})
+		return n, err
+	}
+	cfg := netstack.Config{Addrs: o.addrs, Gateways: o.gateways, Logger: log}
+	l, err := n.openLink(o, &cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	if l != nil {
+		cfg.Links = []link.Link{l}
+	}
+	if n.engine, err = netstack.New(cfg); err != nil {
+		if l != nil {
+			l.Close()
+		}
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *network) openLink(o *options, cfg *netstack.Config, log *slog.Logger) (link.Link, error) {
+	switch o.net {
+	case "none":
+		return nil, nil
+	case "tun":
+		return tun.Open(o.netArg, tun.TUN, tun.Options{})
+	case "tap":
+		return tun.Open(o.netArg, tun.TAP, tun.Options{})
+	case "relay":
+		rc := relay.Config{Publish: o.publish, Logger: log}
+		for _, p := range o.addrs {
+			if p.Addr().Is4() {
+				rc.Near4 = p
+			} else {
+				rc.Near6 = p
+			}
+		}
+		r, err := relay.New(rc)
+		if err != nil {
+			return nil, err
+		}
+		n.relay = r
+		cfg.Addrs = r.Addrs()
+		if len(cfg.Gateways) == 0 {
+			cfg.Gateways = r.Gateways()
+		}
+		return r, nil
+	}
+	return nil, fmt.Errorf("--net %s is not built in", o.net)
+}
+
+// drain waits until what was sent has left.
+func (n *network) drain(ctx context.Context) {
+	n.engine.Drain(ctx)
+	if n.relay != nil {
+		n.relay.Drain(ctx)
+	}
+}
+
+func (n *network) close() {
+	n.engine.Close()
+}

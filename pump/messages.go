@@ -1,0 +1,107 @@
+package pump
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/alptrace/alptrace/fdtable"
+	"github.com/alptrace/alptrace/stack"
+	"golang.org/x/sys/unix"
+)
+
+// Messages moves the datagrams of one socket.
+type Messages struct {
+	*fdtable.Messages
+	task *Task
+	ep   stack.Endpoint
+	h    MessagesHandler
+
+	mu   sync.Mutex
+	held *stack.Message // received, but the stand-in is full
+
+	in, out *atomic.Uint64
+}
+
+// MessagesHandler is told what happens to a datagram socket.
+type MessagesHandler interface {
+	// MessagesReady: there may be datagrams to take, or room to send, or the
+	// endpoint has an error.
+	MessagesReady()
+	// MessageRefused: a datagram that the program sent natively was not sent.
+	MessageRefused(e stack.Errno)
+}
+
+var messages = sync.Pool{New: func() any { return &stack.Message{Data: make([]byte, 0, 1<<16)} }}
+
+// NewMessages begins to move datagrams between the pair and ep, whose Notify
+// it sets.
+func (l *Loop) NewMessages(pair *fdtable.Messages, ep stack.Endpoint, h MessagesHandler, in, out *atomic.Uint64) (*Messages, error) {
+	m := &Messages{Messages: pair, ep: ep, h: h, in: in, out: out}
+	m.task = l.NewTask(func(uint32) {
+		m.Send()
+		m.Receive()
+		m.h.MessagesReady()
+	})
+	if err := m.task.Watch(pair.End()); err != nil {
+		return nil, err
+	}
+	ep.Notify(m.task.Kick)
+	return m, nil
+}
+
+// Send gives the endpoint what the program has sent natively.
+func (m *Messages) Send() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	msg := messages.Get().(*stack.Message)
+	defer messages.Put(msg)
+	for {
+		n, _, err := unix.Recvfrom(m.End(), msg.Data[:cap(msg.Data)], unix.MSG_DONTWAIT)
+		if err != nil {
+			return
+		}
+		msg.Data, msg.HasAddr, msg.Control, msg.Flags = msg.Data[:n], false, nil, 0
+		if _, e := m.ep.Send(msg); e != 0 {
+			m.h.MessageRefused(e)
+			continue
+		}
+		m.out.Add(uint64(n))
+	}
+}
+
+// Receive gives the program what the endpoint has received.
+func (m *Messages) Receive() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for {
+		msg := m.held
+		if msg == nil {
+			msg = messages.Get().(*stack.Message)
+			msg.Control, msg.Flags = nil, 0
+			if e := m.ep.Recv(msg); e != 0 {
+				messages.Put(msg)
+				return
+			}
+		}
+		m.held = nil
+		err := m.Push(msg.Data, fdtable.Origin{Source: msg.Addr, Control: msg.Control})
+		if err != nil {
+			m.held = msg
+			return
+		}
+		m.in.Add(uint64(len(msg.Data)))
+		messages.Put(msg)
+	}
+}
+
+// Kick schedules both directions.
+func (m *Messages) Kick() { m.task.Kick() }
+
+// Close ends the moving, and closes the tracer's half.
+func (m *Messages) Close() {
+	m.ep.Notify(nil)
+	m.task.Unwatch()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.Messages.Close()
+}

@@ -1,0 +1,127 @@
+package tracer
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// call is one trapped call.
+type call struct {
+	t *Tracer
+	notification
+	start time.Time
+	tr    callTrace
+}
+
+// result is what becomes of a call.
+type result struct {
+	how how
+	val int64
+	err unix.Errno
+}
+
+type how int
+
+const (
+	answered  how = iota // the call returns val or err
+	continued            // the kernel executes it
+	waiting              // a waiter answers it later
+	sent                 // answered already, together with a descriptor
+)
+
+var (
+	toKernel = result{how: continued}
+	success  = result{}
+	later    = result{how: waiting}
+)
+
+func fail(e unix.Errno) result    { return result{err: e} }
+func value(v int) result          { return result{val: int64(v)} }
+func errno(e unix.Errno) result   { return result{err: e} }
+func delivered(fd int) result     { return result{how: sent, val: int64(fd)} }
+func (c *call) int32(i int) int32 { return int32(c.args[i]) }
+func (c *call) fd() int           { return int(c.int32(0)) }
+func (r result) failed() bool     { return r.how == answered && r.err != 0 }
+
+// handlers are the answers by call number.
+var handlers = map[int32]func(*call) result{
+	unix.SYS_SOCKET:         (*call).socket,
+	unix.SYS_BIND:           (*call).bind,
+	unix.SYS_CONNECT:        (*call).connect,
+	unix.SYS_LISTEN:         (*call).listen,
+	unix.SYS_ACCEPT:         (*call).accept,
+	unix.SYS_ACCEPT4:        (*call).accept,
+	unix.SYS_GETSOCKNAME:    (*call).getsockname,
+	unix.SYS_GETPEERNAME:    (*call).getpeername,
+	unix.SYS_GETSOCKOPT:     (*call).getsockopt,
+	unix.SYS_SETSOCKOPT:     (*call).setsockopt,
+	unix.SYS_SHUTDOWN:       (*call).shutdown,
+	unix.SYS_SENDTO:         (*call).sendto,
+	unix.SYS_RECVFROM:       (*call).recvfrom,
+	unix.SYS_SENDMSG:        (*call).sendmsg,
+	unix.SYS_RECVMSG:        (*call).recvmsg,
+	unix.SYS_SENDMMSG:       (*call).sendmmsg,
+	unix.SYS_RECVMMSG:       (*call).recvmmsg,
+	unix.SYS_IOCTL:          (*call).ioctl,
+	unix.SYS_IO_URING_SETUP: func(*call) result { return fail(unix.ENOSYS) },
+}
+
+// serve answers the call, or arranges for that.
+func (c *call) serve() {
+	c.t.cancel(c.tid)
+	h := handlers[c.nr]
+	if c.arch != nativeArch {
+		c.t.once("arch", "process %d makes 32-bit calls; its sockets are refused", c.tid)
+		c.finish(fail(unix.EAFNOSUPPORT))
+		return
+	}
+	if h == nil {
+		c.finish(toKernel)
+		return
+	}
+	c.finish(h(c))
+}
+
+// finish sends the result, unless that is done or to be done later. It reports
+// whether the program got it.
+func (c *call) finish(r result) bool {
+	got := true
+	switch r.how {
+	case waiting:
+		return true
+	case continued:
+		c.t.answer(&response{id: c.id, flags: flagContinue})
+	case answered:
+		resp := response{id: c.id, val: r.val}
+		if r.err != 0 {
+			resp.val, resp.err = 0, -int32(r.err)
+		}
+		got = c.t.answer(&resp) == 0
+	}
+	if c.t.stats != nil {
+		c.t.stats.count(c, time.Since(c.start))
+	}
+	if c.t.trace != nil && got {
+		c.t.trace.line(c, r)
+	}
+	return got
+}
+
+// giveFD hands a duplicate of fd to the program as the call's result. The
+// caller keeps and closes its own. ok is false where nobody waits any more.
+func (c *call) giveFD(fd int, cloexec bool) (r result, ok bool) {
+	a := addfd{id: c.id, flags: addfdFlagSend, srcfd: uint32(fd)}
+	if cloexec {
+		a.newfdFlags = unix.O_CLOEXEC
+	}
+	n, e := c.t.addFD(&a)
+	switch e {
+	case 0:
+		return delivered(n), true
+	case unix.ENOENT, unix.EINPROGRESS:
+		return result{how: sent, err: e}, false
+	default: // EMFILE: the program still waits
+		return fail(e), false
+	}
+}

@@ -1,0 +1,268 @@
+package tracer
+
+import (
+	"github.com/alptrace/alptrace/fdtable"
+	"github.com/alptrace/alptrace/stack"
+	"golang.org/x/sys/unix"
+)
+
+// connect answers connect(2).
+func (c *call) connect() result {
+	s, dup, ok := c.lookup()
+	if !ok {
+		return toKernel
+	}
+	defer unix.Close(dup)
+	sa, e := c.readSockaddr(c.args[1], c.int32(2))
+	if e != 0 {
+		return fail(e)
+	}
+	if sa.len < 2 {
+		return fail(unix.EINVAL)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sa.family == unix.AF_UNSPEC {
+		return s.disconnect(dup)
+	}
+	// An IPv6 socket other than TCP also takes an AF_INET address.
+	if sa.family != s.family && !(s.family == unix.AF_INET6 && sa.family == unix.AF_INET) {
+		return fail(unix.EAFNOSUPPORT)
+	}
+	if e := sa.need(sa.family); e != 0 {
+		return fail(e)
+	}
+	if sa.family != s.family && s.isStream() {
+		return fail(unix.EAFNOSUPPORT)
+	}
+	if !s.isStream() {
+		return s.connectMessages(dup, sa.in(s.family))
+	}
+	return s.connectStream(c, dup, sa.addr)
+}
+
+// disconnect is connect(2) with AF_UNSPEC.
+func (s *socket) disconnect(dup int) result {
+	e := s.ep.Disconnect()
+	if e != 0 {
+		return fail(e)
+	}
+	if s.peered {
+		// From here on the endpoint refuses what the program sends natively.
+		s.messages.Send()
+		s.err, s.peered = 0, false
+	}
+	if s.isStream() && s.state == connecting {
+		s.handshakeFailed(0)
+	}
+	return success
+}
+
+// connectMessages sets the peer of a datagram socket.
+func (s *socket) connectMessages(dup int, to stack.Addr) result {
+	s.messages.Send() // what was sent before goes to the old peer
+	if e := s.ep.Connect(to); e != 0 {
+		return fail(e)
+	}
+	s.err = 0
+	if !s.peered {
+		if err := s.messages.Connect(dup); err != nil {
+			s.t.log.Warn("connect stand-in", "err", err)
+			return fail(unix.ENOMEM)
+		}
+		s.peered = true
+	}
+	return success
+}
+
+// connectStream begins, or asks after, the handshake of a stream socket.
+func (s *socket) connectStream(c *call, dup int, to stack.Addr) result {
+	nonblock := nonblocking(dup)
+	switch s.state {
+	case listening:
+		return fail(unix.EISCONN)
+	case connecting:
+		if nonblock {
+			return fail(unix.EALREADY)
+		}
+		return s.awaitHandshake(c)
+	case broken:
+		if r, ok := s.renew(c); !ok {
+			return r
+		}
+	}
+	e := s.ep.Connect(to)
+	switch e {
+	case 0:
+		if s.state == fresh {
+			if err := s.convert(dup); err != nil {
+				s.t.log.Warn("convert stand-in", "err", err)
+				return fail(unix.ENOMEM)
+			}
+		}
+		return success
+	case unix.EINPROGRESS:
+	default:
+		return fail(e)
+	}
+	s.state = connecting
+	s.ep.Notify(s.events.Kick)
+	if !nonblock {
+		s.events.Kick()
+		return s.awaitHandshake(c)
+	}
+	end, err := s.t.streams.ConnectPending(dup)
+	if err != nil {
+		s.t.log.Warn("convert stand-in", "err", err)
+		s.ep.Abort()
+		return fail(unix.ENOMEM)
+	}
+	s.end = end
+	s.events.Kick()
+	return fail(unix.EINPROGRESS)
+}
+
+// awaitHandshake leaves a blocking connect(2) waiting.
+func (s *socket) awaitHandshake(c *call) result {
+	return s.wait(c, s.timeout.send, unix.EINPROGRESS, func(c *call) result {
+		switch s.state {
+		case connecting:
+			return later
+		case connected:
+			s.ep.Connect(stack.Addr{}) // takes the 0 that the first call after it is due
+			return success
+		}
+		e := s.err
+		s.err = 0
+		if e == 0 {
+			e = unix.ECONNABORTED
+		}
+		return fail(e)
+	})
+}
+
+// onEvent runs when the endpoint of a connecting or listening stream changed.
+func (s *socket) onEvent() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return
+	}
+	switch s.state {
+	case connecting:
+		if s.ep.Readiness()&(unix.POLLOUT|unix.POLLERR|unix.POLLHUP) == 0 {
+			return
+		}
+		if e := s.ep.TakeError(); e != 0 {
+			s.handshakeFailed(e)
+		} else {
+			s.established()
+		}
+	case listening:
+		s.takeConnections()
+	}
+	s.tryWaiters()
+}
+
+// established makes the stand-in of a socket that was connecting a connected
+// one.
+func (s *socket) established() {
+	dup := s.find()
+	defer func() {
+		if dup >= 0 {
+			unix.Close(dup)
+		}
+	}()
+	if s.end < 0 { // a blocking connect
+		if dup < 0 {
+			s.t.sockets.Remove(s.cookie)
+			s.release()
+			return
+		}
+		if err := s.convert(dup); err != nil {
+			s.t.log.Warn("convert stand-in", "err", err)
+			s.handshakeFailed(unix.ENOMEM)
+		}
+		return
+	}
+	s.t.streams.Established(dup, s.end)
+	s.startStream(s.end)
+	s.end = -1
+}
+
+// convert connects the fresh stand-in dup and starts its stream.
+func (s *socket) convert(dup int) error {
+	end, err := s.t.streams.Connect(dup)
+	if err != nil {
+		return err
+	}
+	s.t.streams.SetBuffers(dup)
+	s.startStream(end)
+	return nil
+}
+
+// startStream begins to move bytes; it owns end.
+func (s *socket) startStream(end int) {
+	s.t.streams.SetBuffers(end)
+	s.state = connected
+	stream, err := s.t.loop.NewStream(end, s.ep, s, &s.t.In, &s.t.Out)
+	if err != nil {
+		s.t.log.Warn("start stream", "err", err)
+		unix.Close(end)
+		s.ep.Abort()
+		s.state, s.err = broken, unix.ENOMEM
+		return
+	}
+	s.stream = stream
+}
+
+// handshakeFailed ends a connection attempt with e.
+func (s *socket) handshakeFailed(e unix.Errno) {
+	s.err, s.state = e, fresh
+	s.ep.Notify(nil)
+	if s.end >= 0 {
+		// The filler is unread, so polls report OUT, ERR and HUP.
+		s.t.streams.Reset(-1, s.end)
+		s.end, s.state = -1, broken
+	}
+}
+
+// renew puts a fresh stand-in in place of one that has served a connection,
+// for another connect(2) on the same socket. Duplicates in other processes keep
+// the old one.
+func (s *socket) renew(c *call) (r result, ok bool) {
+	fd, err := s.t.streams.New()
+	if err != nil {
+		return fail(unix.ENFILE), false
+	}
+	defer unix.Close(fd)
+	cookie, err := fdtable.Cookie(fd)
+	if err != nil {
+		return fail(unix.ENFILE), false
+	}
+	old, err := s.t.procs.Getfd(int(c.tid), c.fd())
+	if err != nil {
+		return fail(unix.EBADF), false
+	}
+	if nonblocking(old) {
+		unix.SetNonblock(fd, true)
+	}
+	s.timeout.copy(fd)
+	unix.Close(old)
+	oldCookie := s.cookie
+	s.t.sockets.Add(cookie, s)
+	s.cookie, s.watched = cookie, false
+	a := addfd{id: c.id, flags: addfdSetFD, srcfd: uint32(fd), newfd: uint32(c.fd())}
+	if fdtable.CloexecFlag(int(c.tid), c.fd()) {
+		a.newfdFlags = unix.O_CLOEXEC
+	}
+	if err := s.watchClose(fd); err != nil {
+		s.t.log.Warn("watch stand-in", "err", err)
+	}
+	if _, e := s.t.addFD(&a); e != 0 {
+		return fail(e), false
+	}
+	s.t.sockets.Remove(oldCookie)
+	s.state = fresh
+	return success, true
+}

@@ -1,0 +1,161 @@
+package tracer
+
+import (
+	"encoding/binary"
+
+	"github.com/alptrace/alptrace/stack"
+	"golang.org/x/sys/unix"
+)
+
+// Layout of struct ifreq on 64-bit Linux (netdevice(7)).
+const (
+	sizeofIfreq = 40
+	ifNameSize  = unix.IFNAMSIZ
+)
+
+// ioctl answers the network commands of ioctl(2).
+func (c *call) ioctl() result {
+	s, dup, ok := c.lookup()
+	if !ok {
+		return toKernel
+	}
+	defer unix.Close(dup)
+	cmd, arg := uint32(c.args[1]), c.args[2]
+	switch cmd {
+	case unix.SIOCINQ:
+		return c.bytesQueued(s, dup, arg, true)
+	case unix.SIOCOUTQ:
+		return c.bytesQueued(s, dup, arg, false)
+	case unix.SIOCATMARK:
+		return errno(c.writeUint32(arg, 0))
+	case unix.SIOCGIFCONF:
+		return c.ifconf(arg)
+	}
+	var req [sizeofIfreq]byte
+	if cmd >= 0x8900 && cmd <= 0x89ff {
+		if e := c.read(arg, req[:]); e != 0 {
+			return fail(e)
+		}
+		return c.ifreq(cmd, arg, req[:])
+	}
+	return toKernel
+}
+
+// bytesQueued answers FIONREAD and SIOCOUTQ (tcp(7), udp(7)).
+func (c *call) bytesQueued(s *socket, dup int, arg uint64, in bool) result {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.isStream() && s.state == listening {
+		return fail(unix.EINVAL)
+	}
+	received, sent := s.ep.Queued()
+	n := sent
+	switch {
+	case in && s.isStream():
+		n, _ = unix.IoctlGetInt(dup, unix.SIOCINQ)
+		if s.state == fresh || s.state == connecting {
+			n = 0
+		}
+	case in:
+		n = received
+		s.messages.Receive()
+		if s.messages.Waiting() > 0 {
+			var b [1]byte
+			n, _, _ = unix.Recvfrom(dup, b[:], unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT)
+		}
+	case s.isStream() && s.state == connected:
+		// What has not reached the endpoint counts as well.
+		own, _ := unix.IoctlGetInt(dup, unix.SIOCOUTQ)
+		if own > 0 {
+			n++
+		}
+	}
+	return errno(c.writeUint32(arg, uint32(n)))
+}
+
+// ifconf answers SIOCGIFCONF: the IPv4 addresses of the stack's interfaces.
+func (c *call) ifconf(arg uint64) result {
+	var head [16]byte
+	if e := c.read(arg, head[:]); e != 0 {
+		return fail(e)
+	}
+	space := int(int32(binary.NativeEndian.Uint32(head[:])))
+	buf := binary.NativeEndian.Uint64(head[8:])
+	var out []byte
+	for _, i := range c.t.engine.Interfaces() {
+		for _, p := range i.Addrs {
+			if !p.Addr().Is4() {
+				continue
+			}
+			var req [sizeofIfreq]byte
+			copy(req[:ifNameSize-1], i.Name)
+			appendSockaddr(req[:ifNameSize], unix.AF_INET, stack.Addr{IP: p.Addr()})
+			out = append(out, req[:]...)
+		}
+	}
+	if buf != 0 {
+		out = out[:max(0, min(len(out), space/sizeofIfreq*sizeofIfreq))]
+		if e := c.write(buf, out); e != 0 {
+			return fail(e)
+		}
+	}
+	return errno(c.writeUint32(arg, uint32(len(out))))
+}
+
+// ifreq answers the SIOCGIF* commands from the stack's interfaces. What would
+// change them is refused: the stack is configured by flags.
+func (c *call) ifreq(cmd uint32, arg uint64, req []byte) result {
+	i, ok := c.interfaceOf(cmd, req)
+	if !ok {
+		return fail(unix.ENODEV)
+	}
+	val := req[ifNameSize:]
+	clear(val)
+	inet := func(a stack.Addr) { appendSockaddr(val[:0], unix.AF_INET, a) }
+	p4, has4 := firstIPv4(i)
+	switch cmd {
+	case unix.SIOCGIFNAME:
+		clear(req[:ifNameSize])
+		copy(req[:ifNameSize-1], i.Name)
+		binary.NativeEndian.PutUint32(val, uint32(i.Index))
+	case unix.SIOCGIFINDEX:
+		binary.NativeEndian.PutUint32(val, uint32(i.Index))
+	case unix.SIOCGIFFLAGS:
+		binary.NativeEndian.PutUint16(val, i.Flags)
+	case unix.SIOCGIFMTU:
+		binary.NativeEndian.PutUint32(val, uint32(i.MTU))
+	case unix.SIOCGIFMETRIC:
+	case unix.SIOCGIFTXQLEN:
+		binary.NativeEndian.PutUint32(val, 1000)
+	case unix.SIOCGIFHWADDR:
+		binary.NativeEndian.PutUint16(val, i.HardwareType)
+		copy(val[2:8], i.HardwareAddr)
+	case unix.SIOCGIFADDR, unix.SIOCGIFDSTADDR, unix.SIOCGIFNETMASK, unix.SIOCGIFBRDADDR:
+		if !has4 {
+			return fail(unix.EADDRNOTAVAIL)
+		}
+		a, ok := addressOf(cmd, i, p4)
+		if ok {
+			inet(a)
+		} else {
+			inet(stack.Addr{})
+		}
+	case unix.SIOCSIFADDR, unix.SIOCSIFFLAGS, unix.SIOCSIFMTU, unix.SIOCSIFNETMASK, unix.SIOCSIFBRDADDR,
+		unix.SIOCSIFDSTADDR, unix.SIOCSIFNAME, unix.SIOCSIFHWADDR, unix.SIOCADDRT, unix.SIOCDELRT:
+		return fail(unix.EPERM)
+	default:
+		return fail(unix.ENOTTY)
+	}
+	return errno(c.write(arg, req))
+}
+
+func (c *call) interfaceOf(cmd uint32, req []byte) (stack.Interface, bool) {
+	name := unix.ByteSliceToString(req[:ifNameSize])
+	index := int(binary.NativeEndian.Uint32(req[ifNameSize:]))
+	for _, i := range c.t.engine.Interfaces() {
+		if cmd == unix.SIOCGIFNAME && i.Index == index || cmd != unix.SIOCGIFNAME && i.Name == name {
+			return i, true
+		}
+	}
+	return stack.Interface{}, false
+}

@@ -1,0 +1,132 @@
+package tracer
+
+import (
+	"encoding/binary"
+
+	"github.com/alptrace/alptrace/stack"
+	"golang.org/x/sys/unix"
+)
+
+// Layout of struct msghdr and struct mmsghdr on 64-bit Linux (sendmsg(2)).
+const (
+	sizeofMsghdr     = 56
+	sizeofMmsghdr    = 64
+	offMsgNamelen    = 8
+	offMsgControllen = 40
+	offMsgFlags      = 48
+	offMsgLen        = 56
+)
+
+// maxControl is the longest ancillary data that is read, bytes
+// (net.core.optmem_max).
+const maxControl = 131072
+
+// transfer is what the calls that move a message have in common.
+type transfer struct {
+	vec     []iovec
+	total   int
+	flags   int
+	name    uint64 // the address, or where to store it; 0 for none
+	nameLen uint64 // receive: where its length is and goes; send: the length
+	control uint64
+	ctlLen  uint64
+	hdr     uint64 // the msghdr, of the msg calls
+}
+
+// buffer is the transfer of sendto(2) and recvfrom(2).
+func (c *call) buffer() (transfer, unix.Errno) {
+	n := c.args[2]
+	if int64(n) < 0 {
+		return transfer{}, unix.EFAULT // no such buffer
+	}
+	n = min(n, maxCount)
+	return transfer{
+		vec:     []iovec{{c.args[1], n}},
+		total:   int(n),
+		flags:   int(c.int32(3)),
+		name:    c.args[4],
+		nameLen: c.args[5],
+	}, 0
+}
+
+// readMsghdr reads a struct msghdr of sendmsg(2) and recvmsg(2).
+func (c *call) readMsghdr(addr uint64, flags int) (transfer, unix.Errno) {
+	var raw [sizeofMsghdr]byte
+	if e := c.read(addr, raw[:]); e != 0 {
+		return transfer{}, e
+	}
+	u64 := binary.NativeEndian.Uint64
+	m := transfer{
+		name:    u64(raw[0:]),
+		nameLen: uint64(binary.NativeEndian.Uint32(raw[offMsgNamelen:])),
+		control: u64(raw[32:]),
+		ctlLen:  u64(raw[offMsgControllen:]),
+		flags:   flags,
+		hdr:     addr,
+	}
+	if int32(m.nameLen) < 0 {
+		return transfer{}, unix.EINVAL
+	}
+	if m.name == 0 {
+		m.nameLen = 0
+	}
+	m.nameLen = min(m.nameLen, maxSockaddr)
+	var e unix.Errno
+	m.vec, m.total, e = c.readIovecs(u64(raw[16:]), u64(raw[24:]))
+	return m, e
+}
+
+// store writes a received message where the program wants it, and returns what
+// the call does.
+func (c *call) store(s *socket, m *transfer, data []byte, from stack.Addr, control []byte, flags int) result {
+	n, e := c.scatter(m.vec, data)
+	if e != 0 {
+		return fail(e)
+	}
+	if n < len(data) {
+		flags |= unix.MSG_TRUNC
+	}
+	r := value(n)
+	if m.flags&unix.MSG_TRUNC != 0 {
+		r = value(len(data))
+	}
+	if m.hdr == 0 {
+		if m.name != 0 {
+			e = c.writeSockaddr(m.name, m.nameLen, s.family, from)
+		}
+		if e != 0 {
+			return fail(e)
+		}
+		return r
+	}
+	if m.name != 0 {
+		var buf [sizeofSockaddrIn6]byte
+		b := appendSockaddr(buf[:0], s.family, from)
+		c.traceAddr(sockaddr{family: s.family, len: len(b), addr: from})
+		if e := c.write(m.name, b[:min(int(m.nameLen), len(b))]); e != 0 {
+			return fail(e)
+		}
+		if e := c.writeUint32(m.hdr+offMsgNamelen, uint32(len(b))); e != 0 {
+			return fail(e)
+		}
+	}
+	return c.storeControl(m, control, flags, r)
+}
+
+// storeControl writes ancillary data and the flags of a msghdr.
+func (c *call) storeControl(m *transfer, control []byte, flags int, r result) result {
+	if uint64(len(control)) > m.ctlLen {
+		control = control[:m.ctlLen]
+		flags |= unix.MSG_CTRUNC
+	}
+	if e := c.write(m.control, control); e != 0 {
+		return fail(e)
+	}
+	var tail [16]byte
+	binary.NativeEndian.PutUint64(tail[:], uint64(len(control)))
+	binary.NativeEndian.PutUint32(tail[8:], uint32(flags))
+	if e := c.write(m.hdr+offMsgControllen, tail[:12]); e != 0 {
+		return fail(e)
+	}
+	return r
+}

@@ -1,0 +1,48 @@
+package tracer
+
+import "golang.org/x/sys/unix"
+
+// shutdown answers shutdown(2).
+func (c *call) shutdown() result {
+	s, dup, ok := c.lookup()
+	if !ok {
+		return toKernel
+	}
+	defer unix.Close(dup)
+	how := int(c.int32(1))
+	if how < unix.SHUT_RD || how > unix.SHUT_RDWR {
+		return fail(unix.EINVAL)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == connected {
+		// The stand-in is shut; the stream sees that after the last byte that
+		// the program wrote, and only then is it the endpoint's turn. After
+		// that the stand-in's end says nothing of the last close.
+		if err := s.watchClose(dup); err != nil {
+			s.t.log.Warn("watch stand-in", "err", err)
+		}
+		if err := unix.Shutdown(dup, how); err != nil {
+			return fail(unix.ENOTCONN)
+		}
+		return success
+	}
+	if s.messages != nil {
+		s.messages.Send()
+	}
+	e := s.ep.Shutdown(how)
+	if e != 0 {
+		return fail(e)
+	}
+	unix.Shutdown(dup, how)
+	if s.state == listening && how != unix.SHUT_WR {
+		s.state = broken
+		for _, p := range s.pending {
+			p.ep.Abort()
+			unix.Close(p.end)
+		}
+		s.pending = nil
+	}
+	s.tryWaiters()
+	return success
+}

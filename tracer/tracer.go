@@ -1,0 +1,130 @@
+// Package tracer answers the socket calls of the traced program.
+//
+// The program's descriptors are real kernel objects, the stand-ins of package
+// fdtable; reading, writing, polling, duplicating and closing them happens in
+// the kernel without the tracer. What reaches the tracer are the control calls
+// that the seccomp filter (tracer/filter) traps. Each family of calls has a
+// file of its own: connect.go answers connect.
+//
+// A call is answered inline by the worker that received it. A call that must
+// wait leaves a waiter with its socket (wait.go) and occupies nothing else; it
+// is tried again whenever the endpoint says that something changed.
+package tracer
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/alptrace/alptrace/fdtable"
+	"github.com/alptrace/alptrace/pump"
+	"github.com/alptrace/alptrace/stack"
+	"golang.org/x/sys/unix"
+)
+
+// Config says what a Tracer works with.
+type Config struct {
+	Listener int          // descriptor of the seccomp listener
+	Engine   stack.Engine // serves the sockets
+	Log      *slog.Logger // diagnostics; nil is silent
+	Trace    *Trace       // a line for every call; nil for none
+	Stats    *Stats       // counts of calls; nil for none
+	// Warn is called with one line for the user, once for each cause, where the
+	// program cannot be served as it should be.
+	Warn func(string)
+}
+
+// Tracer serves the sockets of one program and its descendants.
+type Tracer struct {
+	listener int
+	engine   stack.Engine
+	log      *slog.Logger
+	trace    *Trace
+	stats    *Stats
+	warn     func(string)
+
+	sockets *fdtable.Table[*socket]
+	procs   *fdtable.Processes
+	streams *fdtable.Streams
+	watch   *fdtable.Watch
+	loop    *pump.Loop
+
+	waitersMu sync.Mutex
+	waiters   map[uint32]*waiter // by thread
+
+	warned sync.Map // causes that the user was warned of
+
+	// Bytes that the program received and sent.
+	In, Out atomic.Uint64
+}
+
+// New prepares to serve.
+func New(cfg Config) (*Tracer, error) {
+	t := &Tracer{
+		listener: cfg.Listener,
+		engine:   cfg.Engine,
+		log:      cfg.Log,
+		trace:    cfg.Trace,
+		stats:    cfg.Stats,
+		warn:     cfg.Warn,
+		procs:    fdtable.NewProcesses(),
+		waiters:  make(map[uint32]*waiter),
+	}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	t.sockets = fdtable.NewTable[*socket](t.procs)
+	var err error
+	if t.streams, err = fdtable.NewStreams(); err != nil {
+		return nil, err
+	}
+	if t.watch, err = fdtable.NewWatch(); err != nil {
+		return nil, err
+	}
+	if t.loop, err = pump.NewLoop(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// workers is how many threads take calls; two, so that one that copies a large
+// argument does not hold up the others.
+const workers = 2
+
+// Serve answers calls until the last traced process has ended, and then until
+// everything that the processes wrote has been given to the engine.
+func (t *Tracer) Serve() error {
+	errs := make(chan error, workers)
+	for range workers {
+		go func() { errs <- t.serve() }()
+	}
+	var first error
+	for range workers {
+		if err := <-errs; err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// once warns the user of cause one time.
+func (t *Tracer) once(cause string, format string, args ...any) {
+	if _, again := t.warned.LoadOrStore(cause, true); again || t.warn == nil {
+		return
+	}
+	t.warn(fmt.Sprintf(format, args...))
+}
+
+// lookup finds the socket that descriptor fd of the calling thread is; ok is
+// false where the kernel is to answer. The caller closes dup.
+func (c *call) lookup() (s *socket, dup int, ok bool) {
+	s, dup, ok, err := c.t.sockets.Lookup(int(c.tid), int(int32(c.args[0])))
+	if err == unix.EPERM {
+		c.t.once("dumpable", "process %d cannot be looked into (it is not dumpable, or execute-only); its sockets are not served", c.tid)
+	}
+	if ok {
+		s.seen(c)
+	}
+	return s, dup, ok
+}

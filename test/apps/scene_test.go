@@ -37,6 +37,8 @@ type scene struct {
 	gid  int
 	env  []string // beside PATH, HOME, D, ...
 	logs []string // globs below dir to show when the test fails
+	// before is what comes before setpriv and alptrace, as root.
+	before []string
 }
 
 // newScene makes a scene for the unprivileged user, with alptrace on no
@@ -82,6 +84,24 @@ func (s *scene) as(uid, gid int) {
 	if err := os.Chown(s.dir, uid, gid); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// at is the scene seen from another namespace and with other flags of
+// alptrace.
+func (s *scene) at(ns *netns, net ...string) *scene {
+	c := *s
+	c.ns, c.net = ns, net
+	return &c
+}
+
+// kernel is the scene as the host's root has it: natively run, no set user.
+func (s *scene) kernel() *scene {
+	c := *s
+	c.before = nil
+	if os.Getuid() == 0 {
+		c.uid, c.gid = 0, 0
+	}
+	return &c
 }
 
 // asRoot makes the scene's user root, or skips the test.
@@ -172,7 +192,7 @@ func (s *scene) environ() []string {
 func (s *scene) command(traced bool, args ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	s.t.Cleanup(cancel)
-	args = append(s.prefix(traced), args...)
+	args = append(append(append([]string{}, s.before...), s.prefix(traced)...), args...)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Dir = s.dir
 	cmd.Env = s.environ()

@@ -1,0 +1,50 @@
+# make help lists the targets.
+
+SHELL := /bin/bash
+# sudo and cron forget where Go is.
+export PATH := $(PATH):/usr/local/go/bin
+GO ?= go
+PREFIX ?= /usr/local
+DESTDIR ?=
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+FUZZTIME ?= 10s
+
+.PHONY: help build demo test bench fuzz lint generate install uninstall clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## bin/alptrace, one static binary
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/alptrace ./cmd/alptrace
+
+demo: ## real programs on the user-space stack, and the packets they sent
+	@scripts/demo.sh
+
+test: ## everything: installs what is needed, then checks, unit tests, transcripts, programs
+	@scripts/test.sh $(SUITES)
+
+bench: build ## ratios to the kernel's own stack: a table, and out/bench.svg (as root)
+	@$(GO) run ./bench $(BENCHFLAGS)
+
+fuzz: ## every fuzz target for FUZZTIME
+	@scripts/fuzz.sh $(FUZZTIME)
+
+lint: ## golangci-lint
+	$(GO) run $(GOLANGCI_LINT) run ./...
+
+generate: ## the seccomp filters again, with libseccomp
+	@scripts/deps.sh gcc libc6-dev libseccomp-dev pkg-config
+	CGO_ENABLED=1 $(GO) generate -tags libseccomp ./...
+
+install: build ## into PREFIX, with the man page
+	install -D -m 755 bin/alptrace $(DESTDIR)$(PREFIX)/bin/alptrace
+	install -D -m 644 man/alptrace.1 $(DESTDIR)$(PREFIX)/share/man/man1/alptrace.1
+
+uninstall: ## out of PREFIX
+	rm -f $(DESTDIR)$(PREFIX)/bin/alptrace $(DESTDIR)$(PREFIX)/share/man/man1/alptrace.1
+
+clean: ## what was built
+	rm -rf bin out

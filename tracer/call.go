@@ -86,10 +86,15 @@ func (c *call) serve() {
 // finish sends the result, unless that is done or to be done later. It reports
 // whether the program got it.
 func (c *call) finish(r result) bool {
+	if r.how == waiting {
+		return true
+	}
+	var line []byte
+	if c.t.trace != nil {
+		line = c.line(r)
+	}
 	got := true
 	switch r.how {
-	case waiting:
-		return true
 	case continued:
 		c.t.answer(&response{id: c.id, flags: flagContinue})
 	case answered:
@@ -102,8 +107,8 @@ func (c *call) finish(r result) bool {
 	if c.t.stats != nil {
 		c.t.stats.count(c, time.Since(c.start))
 	}
-	if c.t.trace != nil && got {
-		c.t.trace.line(c, r)
+	if c.t.trace != nil {
+		c.t.trace.write(line, time.Since(c.start))
 	}
 	return got
 }

@@ -36,7 +36,7 @@ func (c *call) getsockopt() result {
 	} else if n, e = s.ep.GetOption(level, name, val); e != 0 {
 		return fail(e)
 	}
-	c.traceValue(level, name, val[:n])
+	c.traceValue(val[:n])
 	if e := c.write(c.args[3], val[:n]); e != 0 {
 		return fail(e)
 	}
@@ -58,7 +58,7 @@ func (c *call) setsockopt() result {
 	if e := c.read(c.args[3], val); e != 0 {
 		return fail(e)
 	}
-	c.traceValue(level, name, val)
+	c.traceValue(val)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.ep.SetOption(level, name, val); e != 0 {

@@ -61,7 +61,10 @@ type pendingConn struct {
 func (s *socket) isStream() bool { return s.typ == unix.SOCK_STREAM }
 
 // seen remembers where the socket was seen, for fdtable's Find.
-func (s *socket) seen(c *call) { s.sawAt(c.tid, c.fd()) }
+func (s *socket) seen(c *call) {
+	c.tr.ours = true
+	s.sawAt(c.tid, c.fd())
+}
 
 func (s *socket) sawAt(tid uint32, fd int) { s.last.Store(uint64(tid)<<32 | uint64(uint32(fd))) }
 

@@ -17,13 +17,18 @@ import (
 type network struct {
 	engine stack.Engine
 	relay  *relay.Relay // nil unless --net relay
+	net    string       // as --net says
 }
+
+// describe names engine and link.
+func (n *network) describe() string { return n.engine.Name() + ", " + n.net }
 
 // newNetwork builds what --net, --engine and their companions ask for.
 func newNetwork(o *options, log *slog.Logger) (*network, error) {
-	n := &network{}
+	n := &network{net: o.net}
 	var err error
 	if o.engine == "host" {
+		n.net = "the host's network"
 		n.engine, err = host.New(host.Config{})
 		return n, err
 	}

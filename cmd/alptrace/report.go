@@ -1,9 +1,62 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"text/tabwriter"
+	"time"
 
 	"github.com/alptrace/alptrace/tracer"
 )
 
-func report(w io.Writer, s *tracer.Stats, t *tracer.Tracer, n *network) {}
+// report prints the table of --stats.
+func report(w io.Writer, s *tracer.Stats, t *tracer.Tracer, n *network) {
+	fmt.Fprintln(w)
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(tw, "trapped call\tcount\tmedian\tp99\t")
+	var total uint64
+	for _, k := range s.Kinds() {
+		fmt.Fprintf(tw, "%s\t%d\t%s\t%s\t\n", k.Name, k.Count, duration(k.Median), duration(k.P99))
+		total += k.Count
+	}
+	fmt.Fprintf(tw, "total\t%d\t\t\t\n", total)
+	tw.Flush()
+	fmt.Fprintln(w)
+
+	st := n.engine.Stats()
+	tw = tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	row := func(name string, in, out string) { fmt.Fprintf(tw, "%s\t%s\t%s\t\n", name, in, out) }
+	row(n.describe(), "in", "out")
+	row("program", size(t.In.Load()), size(t.Out.Load()))
+	row("link", size(st.BytesIn), size(st.BytesOut))
+	row("packets", fmt.Sprint(st.PacketsIn), fmt.Sprint(st.PacketsOut))
+	row("retransmissions", "", fmt.Sprint(st.Retransmissions))
+	row("sockets", fmt.Sprint(st.Sockets), "")
+	tw.Flush()
+}
+
+// duration is d with three digits and a unit.
+func duration(d time.Duration) string {
+	switch {
+	case d < time.Microsecond:
+		return fmt.Sprintf("%d ns", d.Nanoseconds())
+	case d < time.Millisecond:
+		return fmt.Sprintf("%.1f us", float64(d)/float64(time.Microsecond))
+	case d < time.Second:
+		return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
+	}
+	return fmt.Sprintf("%.1f s", d.Seconds())
+}
+
+// size is a number of bytes with a binary unit.
+func size(n uint64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, unit := float64(n), 0
+	for f >= 1024 && unit < 6 {
+		f /= 1024
+		unit++
+	}
+	return fmt.Sprintf("%.1f %ciB", f, " KMGTPE"[unit])
+}

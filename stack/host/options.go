@@ -20,18 +20,21 @@ func foreign(level, name int) bool {
 			unix.SO_ATTACH_REUSEPORT_CBPF, unix.SO_ATTACH_REUSEPORT_EBPF:
 			return true
 		}
-	case unix.IPPROTO_IP, unix.IPPROTO_IPV6:
-		// IPT_BASE_CTL, IP6T_BASE_CTL 64, ARPT_BASE_CTL 96, EBT_BASE_CTL 128.
-		// IP6T_SO_ORIGINAL_DST and SO_ORIGINAL_DST (80) only look an address up.
-		return name >= 64 && name < 192 && name != originalDst
+	case unix.IPPROTO_IP:
+		switch name &^ 3 {
+		case 64, 96, 128: // IPT_BASE_CTL, ARPT_BASE_CTL, EBT_BASE_CTL
+			return true
+		}
+	case unix.IPPROTO_IPV6:
+		switch name {
+		case 64, 65, 68, 69: // IP6T_BASE_CTL; IPV6_TCLASS and others are among them
+			return true
+		}
 	case unix.IPPROTO_TCP:
 		return name == unix.TCP_ZEROCOPY_RECEIVE
 	}
 	return false
 }
-
-// originalDst is SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST.
-const originalDst = 80
 
 // SetOption is setsockopt(2), with val as it is. Options whose value holds a
 // pointer or a descriptor of the caller's process answer ENOPROTOOPT:

@@ -182,15 +182,14 @@ func (e *Endpoint) writable(fd int) stack.Errno {
 	if !e.probe {
 		return 0
 	}
-	mask, errno := sysPoll(fd, unix.POLLOUT)
-	if errno != 0 {
+	// A send of no bytes tells a state that cannot send, and nothing else.
+	if _, errno := sysWrite(fd, nil); errno == unix.EINPROGRESS {
+		return unix.EAGAIN
+	} else if errno != 0 {
 		return errno
 	}
-	if mask&(unix.POLLOUT|unix.POLLERR|unix.POLLHUP) == 0 {
-		return unix.EAGAIN
-	}
-	// A send of no bytes tells a state that cannot send, and nothing else.
-	if _, errno = sysWrite(fd, nil); errno == unix.EINPROGRESS {
+	mask, errno := sysPoll(fd, unix.POLLOUT)
+	if errno == 0 && mask&(unix.POLLOUT|unix.POLLERR|unix.POLLHUP) == 0 {
 		return unix.EAGAIN
 	}
 	return errno

@@ -1,0 +1,311 @@
+package netstack
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/alptrace/alptrace/stack"
+)
+
+// netstack tells a datagram socket of few ICMP errors and of none that is not
+// connected. The errors that IP_RECVERR asks for are therefore read here, from
+// the packets themselves, as they come in from a link or from lo.
+
+// maxErrors bounds a socket's error queue.
+const maxErrors = 64
+
+// errEntry is an entry of a socket's error queue (struct sock_extended_err).
+type errEntry struct {
+	errno    stack.Errno
+	origin   uint8 // SO_EE_ORIGIN_*
+	typ      uint8
+	code     uint8
+	info     uint32
+	v6       bool       // the packet was IPv6
+	offender netip.Addr // who sent the error; none if local
+	dst      stack.Addr // where the datagram went
+	payload  []byte
+}
+
+// errRegistry has the sockets that want errors, the ones with IP_RECVERR.
+type errRegistry struct {
+	n  atomic.Int32
+	mu sync.Mutex
+	m  map[*dgramSock]struct{}
+}
+
+func (r *errRegistry) add(d *dgramSock) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.m == nil {
+		r.m = make(map[*dgramSock]struct{})
+	}
+	r.m[d] = struct{}{}
+	r.n.Store(int32(len(r.m)))
+}
+
+func (r *errRegistry) remove(d *dgramSock) {
+	if r.n.Load() == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.m, d)
+	r.n.Store(int32(len(r.m)))
+}
+
+func (r *errRegistry) list() []*dgramSock {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := make([]*dgramSock, 0, len(r.m))
+	for d := range r.m {
+		l = append(l, d)
+	}
+	return l
+}
+
+// loopbackLink is netstack's loopback, with a look at ICMP errors.
+type loopbackLink struct {
+	gstack.LinkEndpoint
+	engine *Engine
+}
+
+// WritePackets implements stack.LinkWriter.
+func (l *loopbackLink) WritePackets(pkts gstack.PacketBufferList) (int, tcpip.Error) {
+	if l.engine.errs.n.Load() != 0 {
+		for _, p := range pkts.AsSlice() {
+			if p.TransportProtocolNumber == header.ICMPv4ProtocolNumber || p.TransportProtocolNumber == header.ICMPv6ProtocolNumber {
+				v := p.ToView()
+				l.engine.seeICMP(p.NetworkProtocolNumber, v.AsSlice())
+				v.Release()
+			}
+		}
+	}
+	return l.LinkEndpoint.WritePackets(pkts)
+}
+
+// icmpError is an ICMP error message, parsed.
+type icmpError struct {
+	errEntry
+	hard         bool       // reported to a connected socket even without IP_RECVERR
+	proto        uint8      // of the datagram that the error is about
+	local        netip.Addr // its source
+	sport, dport uint16     // its ports; for an echo request sport is the identifier
+}
+
+// seeICMP looks at an incoming packet, and tells the sockets that it is about
+// if it is an ICMP error.
+func (e *Engine) seeICMP(proto tcpip.NetworkProtocolNumber, ip []byte) {
+	if e.errs.n.Load() == 0 {
+		return
+	}
+	ie, ok := parseICMPError(proto, ip)
+	if !ok {
+		return
+	}
+	for _, d := range e.errs.list() {
+		d.handleICMPError(&ie)
+	}
+}
+
+// parseICMPError parses a packet if it is an ICMP or ICMPv6 error about UDP,
+// an echo request, or another transport's packet.
+func parseICMPError(proto tcpip.NetworkProtocolNumber, ip []byte) (icmpError, bool) {
+	switch proto {
+	case ipv4Number:
+		return parseICMPv4Error(ip)
+	case ipv6Number:
+		return parseICMPv6Error(ip)
+	}
+	return icmpError{}, false
+}
+
+func parseICMPv4Error(b []byte) (icmpError, bool) {
+	ip := header.IPv4(b)
+	if !ip.IsValid(len(b)) || ip.Protocol() != unix.IPPROTO_ICMP || ip.FragmentOffset() != 0 {
+		return icmpError{}, false
+	}
+	p := ip.Payload()
+	if len(p) < 8+header.IPv4MinimumSize {
+		return icmpError{}, false
+	}
+	h := header.ICMPv4(p)
+	ie := icmpError{errEntry: errEntry{origin: unix.SO_EE_ORIGIN_ICMP, typ: uint8(h.Type()), code: uint8(h.Code())}}
+	switch h.Type() {
+	case header.ICMPv4DstUnreachable:
+		ie.errno, ie.hard = unreachableErrno(ie.code)
+		if h.Code() == header.ICMPv4FragmentationNeeded {
+			ie.info = uint32(h.MTU())
+		}
+	case header.ICMPv4TimeExceeded:
+		ie.errno = unix.EHOSTUNREACH
+	case header.ICMPv4ParamProblem:
+		ie.errno, ie.hard = unix.EPROTO, true
+		ie.info = uint32(p[4]) << 24
+	default:
+		return icmpError{}, false
+	}
+	ie.offender = netip.AddrFrom4(ip.SourceAddress().As4())
+	inner := header.IPv4(p[8:])
+	hl := int(inner.HeaderLength())
+	if inner[0]>>4 != 4 || hl < header.IPv4MinimumSize || len(inner) < hl+8 {
+		return icmpError{}, false
+	}
+	ie.local = netip.AddrFrom4(inner.SourceAddress().As4())
+	ie.dst.IP = netip.AddrFrom4(inner.DestinationAddress().As4())
+	ie.proto = inner.Protocol()
+	ie.transport(inner[hl:])
+	return ie, true
+}
+
+func parseICMPv6Error(b []byte) (icmpError, bool) {
+	ip := header.IPv6(b)
+	if !ip.IsValid(len(b)) || ip.NextHeader() != unix.IPPROTO_ICMPV6 {
+		return icmpError{}, false
+	}
+	p := ip.Payload()
+	if len(p) < 8+header.IPv6MinimumSize+8 {
+		return icmpError{}, false
+	}
+	h := header.ICMPv6(p)
+	ie := icmpError{errEntry: errEntry{origin: unix.SO_EE_ORIGIN_ICMP6, typ: uint8(h.Type()), code: uint8(h.Code()), v6: true}}
+	switch h.Type() {
+	case header.ICMPv6DstUnreachable:
+		ie.errno, ie.hard = unreachable6Errno(ie.code)
+	case header.ICMPv6PacketTooBig:
+		ie.errno, ie.info = unix.EMSGSIZE, h.MTU()
+	case header.ICMPv6TimeExceeded:
+		ie.errno = unix.EHOSTUNREACH
+	case header.ICMPv6ParamProblem:
+		ie.errno, ie.hard, ie.info = unix.EPROTO, true, h.TypeSpecific()
+	default:
+		return icmpError{}, false
+	}
+	ie.offender = netip.AddrFrom16(ip.SourceAddress().As16())
+	inner := header.IPv6(p[8:])
+	if inner[0]>>4 != 6 {
+		return icmpError{}, false
+	}
+	ie.local = netip.AddrFrom16(inner.SourceAddress().As16())
+	ie.dst.IP = netip.AddrFrom16(inner.DestinationAddress().As16())
+	ie.proto = inner.NextHeader()
+	ie.transport(inner[header.IPv6MinimumSize:])
+	return ie, true
+}
+
+// transport reads the first 8 bytes of the transport header, and keeps what
+// follows them.
+func (ie *icmpError) transport(b []byte) {
+	switch ie.proto {
+	case unix.IPPROTO_UDP, unix.IPPROTO_TCP:
+		ie.sport, ie.dport = be16(b), be16(b[2:])
+		ie.dst.Port = ie.dport
+		ie.payload = b[8:]
+	case unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6:
+		ie.sport = be16(b[4:])
+		ie.payload = b
+	default:
+		ie.payload = b
+	}
+	ie.payload = append([]byte(nil), ie.payload...)
+}
+
+func be16(b []byte) uint16 { return uint16(b[0])<<8 | uint16(b[1]) }
+
+// unreachableErrno is icmp_err_convert of the kernel.
+func unreachableErrno(code uint8) (err stack.Errno, hard bool) {
+	switch code {
+	case 0, 6, 9, 11:
+		return unix.ENETUNREACH, code == 6 || code == 9
+	case 2:
+		return unix.ENOPROTOOPT, true
+	case 3:
+		return unix.ECONNREFUSED, true
+	case 4:
+		return unix.EMSGSIZE, false
+	case 5:
+		return unix.EOPNOTSUPP, false
+	case 7:
+		return unix.EHOSTDOWN, true
+	case 8:
+		return unix.ENONET, true
+	case 10, 13, 14, 15:
+		return unix.EHOSTUNREACH, true
+	default:
+		return unix.EHOSTUNREACH, false
+	}
+}
+
+// unreachable6Errno is tab_unreach of the kernel's net/ipv6/icmp.c.
+func unreachable6Errno(code uint8) (err stack.Errno, hard bool) {
+	switch code {
+	case 0:
+		return unix.ENETUNREACH, false
+	case 1, 5, 6:
+		return unix.EACCES, true
+	case 4:
+		return unix.ECONNREFUSED, true
+	default:
+		return unix.EHOSTUNREACH, false
+	}
+}
+
+// handleICMPError queues the error if it is about this socket. It is called
+// from netstack's goroutines, perhaps while this socket is sending to itself,
+// so it may not wait for the socket's lock: the queue has its own.
+func (d *dgramSock) handleICMPError(ie *icmpError) {
+	d.errq.mu.Lock()
+	match := d.errq.matches(ie)
+	if match && len(d.errq.list) < maxErrors {
+		d.errq.list = append(d.errq.list, ie.errEntry)
+		d.errq.err = ie.errno
+	}
+	d.errq.mu.Unlock()
+	if match {
+		d.wake()
+	}
+}
+
+// errQueue is the error queue of a datagram socket, with what is needed to
+// tell which errors are its.
+type errQueue struct {
+	mu   sync.Mutex
+	on4  bool // IP_RECVERR
+	on6  bool // IPV6_RECVERR
+	list []errEntry
+	err  stack.Errno // sk_err of the latest
+
+	kind      kind
+	proto     uint8
+	local     netip.Addr // unspecified or invalid: any
+	port      uint16
+	connected bool
+	peer      netip.Addr
+	peerPort  uint16
+}
+
+func (q *errQueue) matches(ie *icmpError) bool {
+	if ie.v6 && !q.on6 || !ie.v6 && !q.on4 || q.proto != ie.proto {
+		return false
+	}
+	if ip := unmap(q.local); ip.IsValid() && !ip.IsUnspecified() && ip != ie.local {
+		return false
+	}
+	if q.connected && unmap(q.peer) != ie.dst.IP {
+		return false
+	}
+	switch q.kind {
+	case kindUDP:
+		return q.port == ie.sport && (!q.connected || q.peerPort == ie.dport)
+	case kindPing:
+		return q.port == ie.sport
+	default:
+		return true
+	}
+}

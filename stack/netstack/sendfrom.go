@@ -1,0 +1,15 @@
+package netstack
+
+import (
+	"gvisor.dev/gvisor/pkg/tcpip"
+
+	"github.com/alptrace/alptrace/stack"
+)
+
+// sendFrom sends a datagram from the source that IP_PKTINFO names.
+func (d *dgramSock) sendFrom(data []byte, to *tcpip.FullAddress, c *sendControl) stack.Errno {
+	c.source = c.source.WithZone("")
+	cc := *c
+	cc.source = unspecified
+	return d.send(data, to, &cc)
+}

@@ -1,0 +1,428 @@
+package netstack
+
+import (
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/alptrace/alptrace/stack"
+)
+
+// socketState is the state of the socket above TCP (enum socket_state in the
+// kernel): what connect(2) has answered so far.
+type socketState uint8
+
+const (
+	unconnected socketState = iota
+	connecting
+	connected
+)
+
+// tcpState is the state of a connection as Linux counts it, with the numbers
+// of tcp_info.tcpi_state.
+type tcpState uint8
+
+const (
+	tcpEstablished tcpState = iota + 1
+	tcpSynSent
+	tcpSynRecv
+	tcpFinWait1
+	tcpFinWait2
+	tcpTimeWait
+	tcpClose
+	tcpCloseWait
+	tcpLastAck
+	tcpListen
+	tcpClosing
+)
+
+// somaxconn is the default of net.core.somaxconn, the most that listen(2)'s
+// backlog counts.
+const somaxconn = 4096
+
+// orphanTimeout is how long a closed connection tries to deliver what was
+// written: about the 8 retransmissions of Linux's tcp_orphan_retries.
+const orphanTimeout = 102 * time.Second
+
+// tcpSock is a TCP socket; it implements stack.Endpoint.
+type tcpSock struct {
+	sock
+	queueMem waiter.Queue // the queue of a socket that was not accepted
+
+	state socketState
+	// harvested says that the error of netstack's endpoint has been taken
+	// into sock.err.
+	harvested bool
+	// fin says that the peer's FIN has been seen.
+	fin bool
+
+	name string // TCP_CONGESTION, if set
+}
+
+var _ stack.Endpoint = (*tcpSock)(nil)
+
+func (e *Engine) newTCP(family int) (stack.Endpoint, stack.Errno) {
+	t := &tcpSock{}
+	netProto := ipv4Number
+	if family == unix.AF_INET6 {
+		netProto = ipv6Number
+	}
+	ep, err := e.st.NewEndpoint(tcp.ProtocolNumber, netProto, &t.queueMem)
+	if err != nil {
+		return nil, errno(err)
+	}
+	t.init(e, family, kindTCP, unix.IPPROTO_TCP, ep, &t.queueMem)
+	t.applyDefaults()
+	return t, 0
+}
+
+// applyDefaults tells a new netstack endpoint where Linux's defaults differ
+// from netstack's.
+func (t *tcpSock) applyDefaults() {
+	t.ep.SocketOptions().SetDelayOption(true)
+}
+
+// linuxState is the state as Linux has it. A connection in TIME_WAIT is no
+// longer the socket's, which is then in CLOSE.
+func (t *tcpSock) linuxState() tcpState {
+	switch st := tcp.EndpointState(t.ep.State()); st {
+	case tcp.StateEstablished, tcp.StateSynSent, tcp.StateSynRecv, tcp.StateFinWait1, tcp.StateFinWait2,
+		tcp.StateCloseWait, tcp.StateLastAck, tcp.StateListen, tcp.StateClosing:
+		return tcpState(st)
+	case tcp.StateConnecting:
+		return tcpSynSent
+	default:
+		return tcpClose
+	}
+}
+
+// gone says that there was a connection, or an attempt at one, and it is over.
+func (t *tcpSock) gone() bool {
+	switch tcp.EndpointState(t.ep.State()) {
+	case tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
+		return true
+	}
+	return false
+}
+
+// harvest takes the error of a connection that has ended into t.err.
+func (t *tcpSock) harvest() {
+	if t.harvested || tcp.EndpointState(t.ep.State()) != tcp.StateError {
+		return
+	}
+	t.harvested = true
+	if err := errno(t.ep.LastError()); err != 0 {
+		t.noteReset(err)
+	}
+}
+
+// noteReset records the error that ended the connection. A reset after the
+// peer's FIN is EPIPE (tcp_reset in the kernel).
+func (t *tcpSock) noteReset(err stack.Errno) {
+	if err == unix.ECONNRESET && t.fin && t.shut&sndShutdown == 0 {
+		err = unix.EPIPE
+	}
+	t.err = err
+}
+
+// reopen puts a fresh netstack endpoint under the socket, with its options and
+// what the program bound: what tcp_disconnect leaves in the kernel.
+func (t *tcpSock) reopen() {
+	old := t.ep
+	ep, err := t.engine.st.NewEndpoint(tcp.ProtocolNumber, t.network(), t.queue)
+	if err != nil {
+		return // only unknown protocols fail
+	}
+	t.ep = ep
+	old.Abort()
+	t.applyDefaults()
+	t.applyAll()
+	t.state, t.shut, t.harvested, t.fin = unconnected, 0, false, false
+	if t.hasPort || t.hasAddr {
+		if err := ep.Bind(toFull(int(t.family), t.bound)); err != nil {
+			t.engine.log.Warn("bind again after disconnect", "addr", t.bound, "err", err.String())
+		}
+	} else {
+		t.bound = stack.Addr{}
+	}
+}
+
+// Bind is bind(2).
+func (t *tcpSock) Bind(a stack.Addr) stack.Errno {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.checkBind(a); err != 0 {
+		return err
+	}
+	if tcp.EndpointState(t.ep.State()) != tcp.StateInitial {
+		return unix.EINVAL
+	}
+	switch err := t.ep.Bind(toFull(int(t.family), a)); err.(type) {
+	case nil:
+		t.noteBound(a)
+		return 0
+	case *tcpip.ErrNoPortAvailable:
+		return unix.EADDRINUSE
+	default:
+		return errno(err)
+	}
+}
+
+// Connect is connect(2) of a non-blocking socket (__inet_stream_connect).
+func (t *tcpSock) Connect(a stack.Addr) stack.Errno {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch t.state {
+	case connected:
+		return unix.EISCONN
+	case connecting:
+		return t.connectOutcome()
+	}
+	if t.linuxState() != tcpClose {
+		return unix.EISCONN
+	}
+	if t.gone() { // an ended connection whose error was never asked for
+		t.reopen()
+	}
+	full, err := t.checkConnect(a)
+	if err != 0 {
+		return err
+	}
+	t.err = 0
+	switch err := t.ep.Connect(full); err.(type) {
+	case *tcpip.ErrConnectStarted:
+		t.state = connecting
+		return unix.EINPROGRESS
+	case *tcpip.ErrBadLocalAddress, *tcpip.ErrPortInUse, *tcpip.ErrNoPortAvailable:
+		t.reopen()
+		return unix.EADDRNOTAVAIL
+	default:
+		return errno(err)
+	}
+}
+
+// connectOutcome answers connect(2) after EINPROGRESS.
+func (t *tcpSock) connectOutcome() stack.Errno {
+	switch t.linuxState() {
+	case tcpSynSent, tcpSynRecv:
+		return unix.EALREADY
+	case tcpClose:
+		t.harvest()
+		err := t.takeErr()
+		if err == 0 {
+			err = unix.ECONNABORTED
+		}
+		t.reopen()
+		return err
+	default:
+		t.state = connected
+		return 0
+	}
+}
+
+// checkConnect does the checks of tcp_v4_connect and tcp_v6_connect, and gives
+// the address for netstack.
+func (t *tcpSock) checkConnect(a stack.Addr) (tcpip.FullAddress, stack.Errno) {
+	var none tcpip.FullAddress
+	ip := a.IP
+	if !ip.IsValid() || ip.IsUnspecified() {
+		if t.is6() && t.bound.IP.Is4In6() {
+			a.IP = netip.AddrFrom16(netip.AddrFrom4([4]byte{}).As16())
+		}
+		return toFull(int(t.family), a), 0
+	}
+	if t.is6() == ip.Is4() {
+		return none, unix.EAFNOSUPPORT
+	}
+	if ip.Is4In6() && t.v6only() {
+		return none, unix.ENETUNREACH
+	}
+	v4 := unmap(ip)
+	if v4.IsMulticast() || t.engine.isBroadcast(v4) {
+		return none, unix.ENETUNREACH
+	}
+	if scoped(ip) && a.Scope == 0 && t.opts.get(optBindToDevice) == 0 {
+		return none, unix.EINVAL
+	}
+	if b := unmap(t.bound.IP); b.Is4() && b.IsLoopback() && v4.Is4() && !t.engine.isLocal(v4) {
+		return none, unix.EINVAL // a loopback source does not leave the host (ip_route_output)
+	}
+	full := toFull(int(t.family), a)
+	if full.NIC == 0 {
+		full.NIC = tcpip.NICID(t.opts.get(optBindToDevice))
+	}
+	return full, 0
+}
+
+// Disconnect is connect(2) with AF_UNSPEC (tcp_disconnect).
+func (t *tcpSock) Disconnect() stack.Errno {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.disconnect()
+	return 0
+}
+
+func (t *tcpSock) disconnect() {
+	var err stack.Errno
+	switch t.linuxState() {
+	case tcpEstablished, tcpCloseWait, tcpFinWait1, tcpFinWait2, tcpSynRecv, tcpSynSent:
+		err = unix.ECONNRESET
+	}
+	if tcp.EndpointState(t.ep.State()) == tcp.StateInitial && t.shut == 0 {
+		return
+	}
+	t.reopen()
+	t.err = err
+	t.wake()
+}
+
+// Listen is listen(2). A backlog of n lets n+1 connections wait.
+func (t *tcpSock) Listen(backlog int) stack.Errno {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if backlog < 0 || backlog > somaxconn {
+		backlog = somaxconn
+	}
+	switch t.linuxState() {
+	case tcpListen:
+		// netstack refuses a backlog shorter than what waits; it keeps its
+		// own, and the shorter one takes effect with the next listen.
+		_ = t.ep.Listen(backlog + 1)
+		return 0
+	case tcpClose:
+		if t.state != unconnected {
+			return unix.EINVAL
+		}
+	default:
+		return unix.EINVAL
+	}
+	if t.gone() {
+		t.reopen()
+	}
+	switch err := t.ep.Listen(backlog + 1); err.(type) {
+	case nil:
+		t.err = 0
+		return 0
+	case *tcpip.ErrPortInUse, *tcpip.ErrNoPortAvailable:
+		t.reopen()
+		return unix.EADDRINUSE
+	default:
+		return errno(err)
+	}
+}
+
+// Accept gives the next established connection.
+func (t *tcpSock) Accept() (stack.Endpoint, stack.Errno) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.linuxState() != tcpListen {
+		return nil, unix.EINVAL
+	}
+	ep, q, err := t.ep.Accept(nil)
+	if err != nil {
+		return nil, errno(err)
+	}
+	n := &tcpSock{state: connected}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.init(t.engine, int(t.family), kindTCP, unix.IPPROTO_TCP, ep, q)
+	n.opts = t.opts.inherited()
+	n.name = t.name
+	n.applyDefaults()
+	n.applyAll()
+	return n, 0
+}
+
+// Shutdown is shutdown(2) (inet_shutdown).
+func (t *tcpSock) Shutdown(how int) stack.Errno {
+	if how < unix.SHUT_RD || how > unix.SHUT_RDWR {
+		return unix.EINVAL
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	flags := uint8(how + 1)
+	st := t.linuxState()
+	if t.state == connecting && st != tcpSynSent && st != tcpSynRecv && st != tcpClose {
+		t.state = connected
+	}
+	switch st {
+	case tcpClose:
+		t.shut |= flags
+		t.wake()
+		return unix.ENOTCONN
+	case tcpListen:
+		if flags&rcvShutdown != 0 {
+			t.disconnect()
+		}
+		return 0
+	case tcpSynSent:
+		t.disconnect()
+		return 0
+	}
+	t.shut |= flags
+	if flags&sndShutdown != 0 {
+		// Only this side goes to netstack; see the package comment.
+		_ = t.ep.Shutdown(tcpip.ShutdownWrite)
+	}
+	t.wake()
+	return 0
+}
+
+// LocalAddr is getsockname(2).
+func (t *tcpSock) LocalAddr() stack.Addr {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	full, err := t.ep.GetLocalAddress()
+	if err != nil {
+		return stack.Addr{}
+	}
+	return t.localAddr(full)
+}
+
+// PeerAddr is getpeername(2).
+func (t *tcpSock) PeerAddr() (stack.Addr, stack.Errno) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch t.linuxState() {
+	case tcpClose, tcpSynSent, tcpListen:
+		return stack.Addr{}, unix.ENOTCONN
+	}
+	full, err := t.ep.GetRemoteAddress()
+	if err != nil {
+		return stack.Addr{}, unix.ENOTCONN
+	}
+	return toAddr(int(t.family), full), 0
+}
+
+// Close is the last close(2): what was written is still delivered, then FIN;
+// RST if there is unread data or SO_LINGER says so.
+func (t *tcpSock) Close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
+	t.closed = true
+	t.queue.EventUnregister(&t.entry)
+	if t.opts.get(optUserTimeout) == 0 {
+		timeout := tcpip.TCPUserTimeoutOption(orphanTimeout)
+		t.ep.SetSockOpt(&timeout)
+	}
+	t.ep.Close()
+}
+
+// Abort releases the socket at once.
+func (t *tcpSock) Abort() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
+	t.closed = true
+	t.queue.EventUnregister(&t.entry)
+	t.ep.Abort()
+}

@@ -75,6 +75,10 @@ func TestIntegrationStopped(t *testing.T) {
 	if err := a.cmd.Process.Signal(unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	var ws unix.WaitStatus
+	if _, err := unix.Wait4(a.cmd.Process.Pid, &ws, unix.WUNTRACED, nil); err != nil || !ws.Stopped() {
+		t.Fatalf("stop: %v, %#x", err, ws)
+	}
 	fill := gsoFrame(m, a.mac)
 	var worst, total time.Duration
 	for range 200 {

@@ -126,7 +126,10 @@ func recipe(name string, how Linkage) (cmd, sources []string, err error) {
 	if cc == "" {
 		cc = "cc"
 	}
-	common := filepath.Join(dir, "c", "common.h")
+	headers, err := filepath.Glob(filepath.Join(dir, "*", "*.h"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("list headers: %w", err)
+	}
 	switch how {
 	case Dynamic, Static:
 		src := filepath.Join(dir, "c", name+".c")
@@ -135,13 +138,12 @@ func recipe(name string, how Linkage) (cmd, sources []string, err error) {
 		if how == Static {
 			cmd = append(cmd, "-static")
 		}
-		return cmd, []string{src, common}, nil
+		return cmd, append(headers, src), nil
 	case Raw:
 		src := filepath.Join(dir, "raw", name+".c")
-		header := filepath.Join(dir, "raw", "nolibc.h")
 		cmd = []string{cc, "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-ffreestanding", "-fno-stack-protector",
 			"-fno-pie", "-no-pie", "-nostdlib", "-static", src}
-		return cmd, []string{src, header}, nil
+		return cmd, append(headers, src), nil
 	case Go:
 		src := filepath.Join(dir, "go", name)
 		return []string{"go", "build", "-trimpath", src}, []string{src}, nil

@@ -109,7 +109,7 @@ static void udp(int family)
 	T(send(v, "two", 3, 0));
 	say("MORE: %s", got(u, 100, 0));
 	T(send(v, "oob", 3, MSG_OOB));
-	T(recv(u, b, 3, MSG_OOB));
+	T(recv(u, b, 3, MSG_OOB | MSG_DONTWAIT));
 	T(recv(u, b, 3, MSG_ERRQUEUE));
 	T(send(v, "d", 1, MSG_DONTROUTE | MSG_CONFIRM | MSG_NOSIGNAL));
 	say("DONTROUTE: %s", got(u, 100, 0));

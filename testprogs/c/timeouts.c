@@ -62,7 +62,7 @@ int main(void)
 	say("-- a copy has it too");
 	int c = must(dup(u));
 	TIMED(recv(c, b, 1, 0));
-	say("-- accepted sockets do not inherit it");
+	say("-- accepted sockets inherit it");
 	int d = dial(l);
 	int a = must(accept(l, NULL, NULL));
 	struct timeval tv;

@@ -6,7 +6,6 @@ export PATH := $(PATH):/usr/local/go/bin
 GO ?= go
 PREFIX ?= /usr/local
 DESTDIR ?=
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 10s
 
@@ -18,7 +17,7 @@ help: ## list the targets
 
 build: ## bin/alptrace, one static binary
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/alptrace ./cmd/alptrace
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o bin/alptrace ./cmd/alptrace
 
 demo: ## real programs on the user-space stack, and the packets they sent
 	@scripts/demo.sh

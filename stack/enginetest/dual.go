@@ -122,15 +122,16 @@ func dualConflicts(f *fixture) {
 	f.dual()
 	for _, typ := range []int{unix.SOCK_STREAM, unix.SOCK_DGRAM} {
 		for _, only := range []int{0, 1} {
-			six := f.socket(f.A, unix.AF_INET6, typ)
-			f.must("IPV6_V6ONLY", six.setInt(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only), 0)
-			f.must("bind", six.Bind(stack.Addr{}), 0)
-			four := f.socket(f.A, unix.AF_INET, typ)
 			want := unix.EADDRINUSE
 			if only == 1 {
 				want = 0
 			}
-			f.expect("bind of IPv4 beside IPv6", four.Bind(stack.Addr{Port: six.LocalAddr().Port}), want)
+			f.expectBind("bind of IPv4 beside IPv6", want, func() stack.Errno {
+				six, four := f.socket(f.A, unix.AF_INET6, typ), f.socket(f.A, unix.AF_INET, typ)
+				f.must("IPV6_V6ONLY", six.setInt(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only), 0)
+				f.must("bind", six.Bind(stack.Addr{}), 0)
+				return four.Bind(stack.Addr{Port: six.LocalAddr().Port})
+			})
 		}
 	}
 }

@@ -89,7 +89,7 @@ func scenes() []scene {
 	var all []scene
 	for _, part := range [][]scene{
 		connectScenes(), listenScenes(), streamScenes(), endScenes(), bindScenes(),
-		datagramScenes(), dualScenes(), controlScenes(), optionScenes(),
+		datagramScenes(), dualScenes(), controlScenes(), optionScenes(), otherScenes(),
 	} {
 		all = append(all, part...)
 	}

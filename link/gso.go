@@ -19,7 +19,9 @@ func (p *Packet) AppendTo(b []byte) []byte {
 
 // Complete finishes in pkt the checksum that o leaves open, as a link without
 // checksum offload must before it sends the packet, and clears o.NeedsCsum.
-// It does nothing if no checksum is open. Errors: ErrVnetCsum.
+// It does nothing if no checksum is open. Of a packet to be segmented it makes
+// one valid large packet, as a capture shows it. Errors: ErrVnetCsum; those of
+// [Segment] for a packet to be segmented.
 func Complete(pkt []byte, o *Offload, m Medium) error {
 	if !o.NeedsCsum {
 		return nil
@@ -28,7 +30,18 @@ func Complete(pkt []byte, o *Offload, m Medium) error {
 		return err
 	}
 	start := int(o.CsumStart)
-	putChecksum(pkt[start+int(o.CsumOffset):], Checksum(pkt[start:], 0))
+	at, pseudo := pkt[start+int(o.CsumOffset):], uint16(0)
+	if o.GSO != GSONone {
+		// Not every sender counts the whole length in the pseudo header of a
+		// packet that no wire will see: begin anew.
+		h, err := gsoHeader(pkt, o, m)
+		if err != nil {
+			return err
+		}
+		at[0], at[1] = 0, 0
+		pseudo = pseudoSum(pkt[h.ip:], protoTCP, len(pkt)-start)
+	}
+	putChecksum(at, Checksum(pkt[start:], pseudo))
 	o.NeedsCsum, o.CsumValid = false, true
 	return nil
 }

@@ -235,6 +235,12 @@ func TestComplete(t *testing.T) {
 		}
 		checkTCP(t, pkt, Ethernet)
 	}
+	pkt, gso := tcpPacket(t, IP, false, false, 0, make([]byte, 5000), 1000)
+	pkt[36], pkt[37] = 1, 2 // a partial sum of another length
+	if err := Complete(pkt, &gso, IP); err != nil {
+		t.Fatal(err)
+	}
+	checkTCP(t, pkt, IP)
 	o := Offload{NeedsCsum: true, CsumStart: 20, CsumOffset: 16}
 	if err := Complete(make([]byte, 37), &o, IP); !errors.Is(err, ErrVnetCsum) {
 		t.Errorf("checksum past the end: %v", err)

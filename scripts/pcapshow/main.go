@@ -93,7 +93,7 @@ func linkType(ci gopacket.CaptureInfo) layers.LinkType {
 
 // describe returns a packet's source address and a line about it.
 func describe(data []byte, link layers.LinkType) (src, text string) {
-	first := gopacket.LayerType(layers.LayerTypeIPv4)
+	first := layers.LayerTypeIPv4
 	switch {
 	case link == layers.LinkTypeEthernet:
 		first = layers.LayerTypeEthernet

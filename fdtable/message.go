@@ -75,6 +75,15 @@ func (m *Messages) Connect(dup int) error {
 	return unix.Connect(dup, m.name)
 }
 
+// Disconnect undoes Connect, where no datagram waits in the stand-in: the kernel
+// would throw it away.
+func (m *Messages) Disconnect(dup int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sync()
+	return len(m.queue) == 0 && connectUnspec(dup) == nil
+}
+
 // Push queues a datagram on the program's half. EAGAIN while it is full.
 func (m *Messages) Push(data []byte, o Origin) error {
 	memory, err := datagramMemory(len(data))

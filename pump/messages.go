@@ -24,9 +24,9 @@ type Messages struct {
 
 // MessagesHandler is told what happens to a datagram socket.
 type MessagesHandler interface {
-	// MessagesReady: there may be datagrams to take, or room to send, or the
-	// endpoint has an error.
-	MessagesReady()
+	// MessagesReady: there may be datagrams to take, or room to send. e is an
+	// error that the endpoint has reported.
+	MessagesReady(e stack.Errno)
 	// MessageRefused: a datagram that the program sent natively was not sent.
 	MessageRefused(e stack.Errno)
 }
@@ -39,8 +39,7 @@ func (l *Loop) NewMessages(pair *fdtable.Messages, ep stack.Endpoint, h Messages
 	m := &Messages{Messages: pair, ep: ep, h: h, in: in, out: out}
 	m.task = l.NewTask(func(uint32) {
 		m.Send()
-		m.Receive()
-		m.h.MessagesReady()
+		m.h.MessagesReady(m.Receive())
 	})
 	if err := m.task.Watch(pair.End()); err != nil {
 		return nil, err
@@ -57,6 +56,9 @@ func (m *Messages) Send() {
 	defer messages.Put(msg)
 	for {
 		n, _, err := unix.Recvfrom(m.End(), msg.Data[:cap(msg.Data)], unix.MSG_DONTWAIT)
+		if err == unix.ECONNRESET {
+			continue // the program's half was disconnected
+		}
 		if err != nil {
 			return
 		}
@@ -69,8 +71,9 @@ func (m *Messages) Send() {
 	}
 }
 
-// Receive gives the program what the endpoint has received.
-func (m *Messages) Receive() {
+// Receive gives the program what the endpoint has received, and returns the
+// error that the endpoint reported instead, if any.
+func (m *Messages) Receive() stack.Errno {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for {
@@ -80,14 +83,17 @@ func (m *Messages) Receive() {
 			msg.Control, msg.Flags = nil, 0
 			if e := m.ep.Recv(msg); e != 0 {
 				messages.Put(msg)
-				return
+				if e == unix.EAGAIN {
+					e = 0
+				}
+				return e
 			}
 		}
 		m.held = nil
 		err := m.Push(msg.Data, fdtable.Origin{Source: msg.Addr, Control: msg.Control})
 		if err != nil {
 			m.held = msg
-			return
+			return 0
 		}
 		m.in.Add(uint64(len(msg.Data)))
 		messages.Put(msg)

@@ -31,9 +31,11 @@ type StreamHandler interface {
 	// StreamFailed: the connection has failed with e (ECONNRESET, ETIMEDOUT,
 	// ...). The handler lets the program know and closes end.
 	StreamFailed(end int, e stack.Errno)
-	// StreamClosed: the program has closed its last descriptor, and the
-	// endpoint has been closed. end is closed already.
-	StreamClosed()
+	// StreamClosed: the program has closed its last descriptor, or shut down
+	// both ways, and everything that it wrote has reached the endpoint. reset
+	// says that it left bytes unread. The handler closes the endpoint; end is
+	// closed already.
+	StreamClosed(reset bool)
 }
 
 // NewStream begins to move bytes between end, which it owns from now on, and
@@ -72,6 +74,8 @@ func (s *Stream) run(events uint32) {
 	}
 	if !s.inDone {
 		s.receive()
+	} else if s.ep.Readiness()&unix.POLLERR != 0 {
+		s.fail(s.ep.TakeError())
 	}
 	if !s.finished {
 		s.send()
@@ -174,12 +178,7 @@ func (s *Stream) fail(e stack.Errno) {
 func (s *Stream) finish(reset bool) {
 	s.release()
 	unix.Close(s.end)
-	if reset {
-		s.ep.Abort()
-	} else {
-		s.ep.Close()
-	}
-	s.h.StreamClosed()
+	s.h.StreamClosed(reset)
 }
 
 func (s *Stream) release() {

@@ -12,6 +12,8 @@ type call struct {
 	notification
 	start time.Time
 	tr    callTrace
+
+	restarts *waiter // of the same call, which a signal interrupted
 }
 
 // result is what becomes of a call.
@@ -69,7 +71,7 @@ var handlers = map[int32]func(*call) result{
 
 // serve answers the call, or arranges for that.
 func (c *call) serve() {
-	c.t.cancel(c.tid)
+	c.cancel()
 	h := handlers[c.nr]
 	if c.arch != nativeArch {
 		c.t.once("arch", "process %d makes 32-bit calls; its sockets are refused", c.tid)

@@ -50,7 +50,10 @@ func (s *socket) disconnect(dup int) result {
 	if s.peered {
 		// From here on the endpoint refuses what the program sends natively.
 		s.messages.Send()
-		s.err, s.peered = 0, false
+		s.err = 0
+		if s.messages.Disconnect(dup) {
+			s.peered = false
+		}
 	}
 	if s.isStream() && s.state == connecting {
 		s.handshakeFailed(0)
@@ -86,11 +89,24 @@ func (s *socket) connectStream(c *call, dup int, to stack.Addr) result {
 			return fail(unix.EALREADY)
 		}
 		return s.awaitHandshake(c)
-	case broken:
+	case connected, broken:
+		if s.due { // connect(2) again says how it ended
+			s.due = false
+			if s.state == connected {
+				return success
+			}
+			if e := s.takeError(dup); e != 0 {
+				return fail(e)
+			}
+			return fail(unix.ECONNABORTED)
+		}
+	}
+	if s.state == broken {
 		if r, ok := s.renew(c); !ok {
 			return r
 		}
 	}
+	s.to = to
 	e := s.ep.Connect(to)
 	switch e {
 	case 0:
@@ -129,7 +145,6 @@ func (s *socket) awaitHandshake(c *call) result {
 		case connecting:
 			return later
 		case connected:
-			s.ep.Connect(stack.Addr{}) // takes the 0 that the first call after it is due
 			return success
 		}
 		e := s.err
@@ -153,10 +168,13 @@ func (s *socket) onEvent() {
 		if s.ep.Readiness()&(unix.POLLOUT|unix.POLLERR|unix.POLLHUP) == 0 {
 			return
 		}
-		if e := s.ep.TakeError(); e != 0 {
-			s.handshakeFailed(e)
-		} else {
+		switch e := s.ep.Connect(s.to); e { // says how it ended
+		case unix.EALREADY, unix.EINPROGRESS:
+			return
+		case 0, unix.EISCONN:
 			s.established()
+		default:
+			s.handshakeFailed(e)
 		}
 	case listening:
 		s.takeConnections()
@@ -187,7 +205,7 @@ func (s *socket) established() {
 	}
 	s.t.streams.Established(dup, s.end)
 	s.startStream(s.end)
-	s.end = -1
+	s.end, s.due = -1, true
 }
 
 // convert connects the fresh stand-in dup and starts its stream.
@@ -223,7 +241,7 @@ func (s *socket) handshakeFailed(e unix.Errno) {
 	if s.end >= 0 {
 		// The filler is unread, so polls report OUT, ERR and HUP.
 		s.t.streams.Reset(-1, s.end)
-		s.end, s.state = -1, broken
+		s.end, s.state, s.due = -1, broken, true
 	}
 }
 

@@ -18,14 +18,16 @@ func (c *call) listen() result {
 		return fail(unix.EINVAL)
 	}
 	backlog := int(c.int32(1))
-	if e := s.ep.Listen(backlog); e != 0 {
-		return fail(e)
-	}
 	// listen(2): cut to net.core.somaxconn; a negative one is that as well.
 	if backlog < 0 || backlog > somaxconn {
 		backlog = somaxconn
 	}
-	s.backlog = backlog
+	// Linux holds backlog + 1 connections. One half waits on the stand-in,
+	// where polls see them, the other in the endpoint.
+	s.queue = max(1, (backlog+1)/2)
+	if e := s.ep.Listen(max(0, backlog-s.queue)); e != 0 {
+		return fail(e)
+	}
 	if s.state == listening {
 		return success
 	}
@@ -44,10 +46,9 @@ func (c *call) listen() result {
 const somaxconn = 4096
 
 // takeConnections queues the connections that the endpoint has on the
-// stand-in, at most as many as Linux would hold (backlog + 1). The caller
-// holds s.mu.
+// stand-in. The caller holds s.mu.
 func (s *socket) takeConnections() {
-	for len(s.pending) <= s.backlog {
+	for len(s.pending) < s.queue {
 		ep, e := s.ep.Accept()
 		if e != 0 {
 			return

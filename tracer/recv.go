@@ -90,7 +90,9 @@ func (c *call) takeMessage(s *socket, dup int, m *transfer) result {
 	defer datagrams.Put(buf)
 	n, origin, err := s.messages.Take(dup, *buf, m.flags)
 	if err == unix.EAGAIN {
-		s.messages.Receive()
+		if e := s.messages.Receive(); e != 0 {
+			return fail(e)
+		}
 		n, origin, err = s.messages.Take(dup, *buf, m.flags)
 	}
 	if err != nil {

@@ -22,6 +22,7 @@ func (c *call) shutdown() result {
 		if err := s.watchClose(dup); err != nil {
 			s.t.log.Warn("watch stand-in", "err", err)
 		}
+		s.shut = true
 		if err := unix.Shutdown(dup, how); err != nil {
 			return fail(unix.ENOTCONN)
 		}
@@ -31,10 +32,13 @@ func (c *call) shutdown() result {
 		s.messages.Send()
 	}
 	e := s.ep.Shutdown(how)
+	if e == 0 || e == unix.ENOTCONN && s.messages != nil {
+		// Linux shuts an unconnected datagram socket and says ENOTCONN.
+		unix.Shutdown(dup, how)
+	}
 	if e != 0 {
 		return fail(e)
 	}
-	unix.Shutdown(dup, how)
 	if s.state == listening && how != unix.SHUT_WR {
 		s.state = broken
 		for _, p := range s.pending {

@@ -33,7 +33,7 @@ type socket struct {
 	ep      stack.Endpoint
 	state   state
 	err     unix.Errno // pending error (SO_ERROR)
-	shut    int        // what shutdown(2) has closed, as shutRead and shutWrite
+	shut    bool       // the program has called shutdown(2)
 	watched bool       // the last close is watched for
 	gone    bool       // closed by the program
 	waiters []*waiter
@@ -43,9 +43,11 @@ type socket struct {
 	end     int // the tracer's end while connecting without blocking, else -1
 	stream  *pump.Stream
 	name    unix.Sockaddr // of the listening stand-in
-	backlog int
+	queue   int           // how many connections wait on the stand-in at most
 	pending []pendingConn // connections queued on the listening stand-in
 	timeout timeouts
+	to      stack.Addr // where it connects
+	due     bool       // the next connect(2) reports the outcome of the last
 
 	// datagram sockets
 	messages *pump.Messages
@@ -171,7 +173,7 @@ func (s *socket) closed(cookie uint64) {
 	if s.gone || s.cookie != cookie { // replaced by another stand-in
 		return
 	}
-	if s.stream != nil && s.state == connected {
+	if s.state == connected {
 		// The stream sees the end of the stand-in by itself, after the last
 		// byte; it closes the endpoint.
 		s.gone = true
@@ -227,29 +229,36 @@ func (s *socket) StreamFailed(end int, e stack.Errno) {
 	s.tryWaiters()
 }
 
-// StreamClosed is part of pump.StreamHandler: the stream has ended and the
-// endpoint is closed. If the program shut down both ways it may still hold the
-// socket; then the watch tells of the close.
-func (s *socket) StreamClosed() {
+// StreamClosed is part of pump.StreamHandler. If the program has shut the socket
+// down it may still hold it; then the watch tells of the close.
+func (s *socket) StreamClosed(reset bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state, s.stream = broken, nil
-	if !s.watched {
-		s.gone = true
-		s.t.sockets.Remove(s.cookie)
+	if s.shut && !s.gone {
+		s.ep.Shutdown(unix.SHUT_RDWR)
+		return
 	}
+	if reset {
+		s.ep.Abort()
+	} else {
+		s.ep.Close()
+	}
+	s.gone = true
+	s.t.sockets.Remove(s.cookie)
 }
 
 // MessagesReady is part of pump.MessagesHandler.
-func (s *socket) MessagesReady() {
+func (s *socket) MessagesReady(e stack.Errno) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone {
 		return
 	}
-	if s.ep.Readiness()&unix.POLLERR != 0 {
-		s.fault(s.ep.TakeError())
+	if e == 0 && s.ep.Readiness()&unix.POLLERR != 0 {
+		e = s.ep.TakeError()
 	}
+	s.fault(e)
 	s.tryWaiters()
 }
 

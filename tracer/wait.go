@@ -13,6 +13,7 @@ type waiter struct {
 	s     *socket
 	try   func(c *call) result // waiting as long as it cannot be answered
 	timer *time.Timer
+	due   time.Time // when timer ends
 	done  bool
 }
 
@@ -20,7 +21,13 @@ type waiter struct {
 // if it is not zero: then it fails with late. The caller holds s.mu.
 func (s *socket) wait(c *call, timeout time.Duration, late unix.Errno, try func(*call) result) result {
 	w := &waiter{c: *c, s: s, try: try}
+	w.c.restarts = nil
 	if timeout > 0 {
+		w.due = time.Now().Add(timeout)
+		if c.restarts != nil && !c.restarts.due.IsZero() {
+			w.due = c.restarts.due
+		}
+		timeout = max(1, time.Until(w.due))
 		w.timer = time.AfterFunc(timeout, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -36,18 +43,23 @@ func (s *socket) wait(c *call, timeout time.Duration, late unix.Errno, try func(
 }
 
 // cancel drops the waiter of a thread that makes another call: a signal has
-// interrupted the one that it waited in.
-func (t *Tracer) cancel(tid uint32) {
+// interrupted the one that it waited in. If this is the same call, begun anew
+// (SA_RESTART), it goes on to the same end.
+func (c *call) cancel() {
+	t := c.t
 	t.waitersMu.Lock()
-	w := t.waiters[tid]
-	delete(t.waiters, tid)
+	w := t.waiters[c.tid]
+	delete(t.waiters, c.tid)
 	t.waitersMu.Unlock()
 	if w == nil {
 		return
 	}
 	w.s.mu.Lock()
-	defer w.s.mu.Unlock()
 	w.drop()
+	w.s.mu.Unlock()
+	if w.c.nr == c.nr && w.c.ip == c.ip && w.c.args == c.args {
+		c.restarts = w
+	}
 }
 
 // tryWaiters tries the waiting calls, oldest first. The caller holds s.mu.

@@ -132,8 +132,8 @@ func (p *Process) close(ended bool) {
 	if !ended {
 		p.finish(0, &Error{Op: "guard", Err: unix.ECHILD})
 	}
+	_ = unix.Close(p.ctl)
 	close(p.done)
-	p.stop()
 }
 
 // orphaned deals with the death of the guard: the program is killed by its

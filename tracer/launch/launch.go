@@ -106,17 +106,18 @@ type Process struct {
 	shim     int // socket to the shim
 	ctl      int // socket to the guard
 	guardPID int
-	files    []int // inherited descriptors, to be closed once the program runs
 
-	orders chan guard.Order // to the guard
-	exited chan struct{}    // closed when status is known
-	done   chan struct{}    // closed when all descendants have ended
+	orders  chan guard.Order // to the guard
+	spawned chan struct{}    // closed when the guard runs, or cannot
+	running chan struct{}    // closed when the program has been executed
+	caught  chan struct{}    // closed when signals to alptrace are caught
+	exited  chan struct{}    // closed when status is known
+	done    chan struct{}    // closed when all descendants have ended
 
 	mu     sync.Mutex
 	pid    int
 	status unix.WaitStatus
 	err    error // of Wait
-	stop   func()
 }
 
 // Start starts the guard and returns while the program is still being
@@ -131,7 +132,8 @@ func Start(cfg Config) (*Process, error) {
 	}
 	p := &Process{
 		cfg: cfg, log: cfg.Logger,
-		orders: make(chan guard.Order, 64),
+		orders:  make(chan guard.Order, 64),
+		spawned: make(chan struct{}), running: make(chan struct{}), caught: make(chan struct{}),
 		exited: make(chan struct{}), done: make(chan struct{}),
 	}
 	if p.log == nil {
@@ -145,13 +147,22 @@ func Start(cfg Config) (*Process, error) {
 	if err != nil {
 		return nil, &Error{Name: cfg.Argv[0], Err: err}
 	}
+	go p.begin(plan)
+	return p, nil
+}
+
+// begin starts the guard and what serves it; spawned then tells of it.
+func (p *Process) begin(plan []byte) {
 	if err := p.spawn(); err != nil {
-		return nil, err
+		p.finish(0, err)
+		close(p.done)
+		close(p.spawned)
+		return
 	}
-	p.stop = p.notifySignals()
 	go p.write(plan)
 	go p.read()
-	return p, nil
+	close(p.spawned)
+	p.catch()
 }
 
 // plan is what the guard is told, encoded.
@@ -175,6 +186,12 @@ func (p *Process) plan(path string) ([]byte, error) {
 // (Linux 6.6). The caller owns it. It polls POLLHUP when the last process under
 // the filter has ended.
 func (p *Process) Listener() (fd int, err error) {
+	<-p.spawned
+	select {
+	case <-p.done:
+		return -1, p.failed()
+	default:
+	}
 	r, err := readReport(p.shim)
 	if err != nil {
 		_ = unix.Close(p.shim)
@@ -206,6 +223,7 @@ func (p *Process) Listener() (fd int, err error) {
 // Run executes the program, and returns once it has been executed, or an
 // *Error if it could not be.
 func (p *Process) Run() error {
+	<-p.caught
 	defer func() { _ = unix.Close(p.shim) }()
 	if _, err := unix.SendmsgN(p.shim, []byte{1}, nil, nil, unix.MSG_NOSIGNAL); err != nil {
 		return p.failed()
@@ -216,8 +234,9 @@ func (p *Process) Run() error {
 	}
 	// End of file: the shim's end was closed by exec, or the shim was killed,
 	// which Wait will tell.
+	close(p.running)
 	if !p.cfg.KeepFiles {
-		letGo()
+		go letGo()
 	}
 	return nil
 }

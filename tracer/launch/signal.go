@@ -27,30 +27,53 @@ func own(sig syscall.Signal) bool {
 	return false
 }
 
-// notifySignals catches the signals that alptrace is sent and has the guard
-// decide whether the program has them already. The function returned stops it.
-func (p *Process) notifySignals() (stop func()) {
+// usual are the signals that a program under a shell, a terminal or a service
+// manager is sent; they are caught before the program runs. The rest are
+// caught while it runs, because catching a signal takes the Go runtime some
+// 30 us, and there are many.
+func usual(sig syscall.Signal) bool {
+	switch sig {
+	case unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE,
+		unix.SIGCONT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGWINCH:
+		return true
+	}
+	return false
+}
+
+// catch catches the usual signals, then closes p.caught, then the rest, and has
+// the guard decide of each whether the program has it already. They stay caught
+// after the program has ended, for alptrace to end in its own way.
+func (p *Process) catch() {
 	ch := make(chan os.Signal, 64)
-	var sigs []os.Signal
+	var now, later []os.Signal
 	for n := syscall.Signal(1); n <= lastSignal; n++ {
-		if !own(n) {
-			sigs = append(sigs, n)
+		switch {
+		case own(n):
+		case usual(n):
+			now = append(now, n)
+		default:
+			later = append(later, n)
 		}
 	}
-	signal.Notify(ch, sigs...)
+	signal.Notify(ch, now...)
+	close(p.caught)
 	go func() {
-		for {
-			select {
-			case s := <-ch:
-				if sig, ok := s.(syscall.Signal); ok && sig != unix.SIGPIPE {
-					p.order(guard.Order{Kind: guard.Forward, Value: uint32(sig)})
-				}
-			case <-p.done:
-				return
-			}
+		select {
+		case <-p.running:
+			signal.Notify(ch, later...)
+		case <-p.done:
 		}
 	}()
-	return func() {}
+	for {
+		select {
+		case s := <-ch:
+			if sig, ok := s.(syscall.Signal); ok && sig != unix.SIGPIPE {
+				p.order(guard.Order{Kind: guard.Forward, Value: uint32(sig)})
+			}
+		case <-p.done:
+			return
+		}
+	}
 }
 
 // kernelSigaction is struct sigaction as rt_sigaction(2) takes it.

@@ -160,12 +160,22 @@ func TestNowhere(t *testing.T) {
 // dnsHost serves DNS over UDP and TCP on one port; every name has address answer.
 func dnsHost(t *testing.T, loopback, answer string, asked *atomic.Int32) netip.AddrPort {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", loopback)
-	if err != nil {
-		t.Fatal(err)
+	var (
+		pc   net.PacketConn
+		l    net.Listener
+		addr netip.AddrPort
+		err  error
+	)
+	for range 10 { // a port that is free for both
+		if pc, err = net.ListenPacket("udp", loopback); err != nil {
+			t.Fatal(err)
+		}
+		addr = pc.LocalAddr().(*net.UDPAddr).AddrPort()
+		if l, err = net.Listen("tcp", addr.String()); err == nil {
+			break
+		}
+		pc.Close()
 	}
-	addr := pc.LocalAddr().(*net.UDPAddr).AddrPort()
-	l, err := net.Listen("tcp", addr.String())
 	if err != nil {
 		t.Fatal(err)
 	}

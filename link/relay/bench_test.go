@@ -1,0 +1,165 @@
+package relay
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+const benchChunk = 64 << 10
+
+// discard reads all, and answers one byte when it has.
+func discard(c *net.TCPConn) {
+	buf := make([]byte, 256<<10)
+	for {
+		if _, err := c.Read(buf); err != nil {
+			break
+		}
+	}
+	_, _ = c.Write([]byte{1})
+	_ = c.Close()
+}
+
+// flood writes until the peer goes.
+func flood(c *net.TCPConn) {
+	buf := make([]byte, 256<<10)
+	for {
+		if _, err := c.Write(buf); err != nil {
+			return
+		}
+	}
+}
+
+type closeWriter interface {
+	net.Conn
+	CloseWrite() error
+}
+
+func benchSend(b *testing.B, c closeWriter) {
+	_ = c.SetDeadline(time.Time{})
+	buf := make([]byte, benchChunk)
+	b.SetBytes(benchChunk)
+	b.ResetTimer()
+	for range b.N {
+		if _, err := c.Write(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+	_ = c.CloseWrite()
+	if _, err := c.Read(buf); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func benchReceive(b *testing.B, c net.Conn) {
+	_ = c.SetDeadline(time.Time{})
+	buf := make([]byte, benchChunk)
+	b.SetBytes(benchChunk)
+	b.ResetTimer()
+	for range b.N {
+		if _, err := io.ReadFull(c, buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func benchRTT(b *testing.B, c net.Conn) {
+	_ = c.SetDeadline(time.Time{})
+	var buf [1]byte
+	for range b.N {
+		if _, err := c.Write(buf[:]); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, buf[:]); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// ways runs f over the relay and over the host's own loopback.
+func ways(b *testing.B, serve func(*net.TCPConn), f func(*testing.B, closeWriter)) {
+	b.Run("relay", func(b *testing.B) {
+		n := newNear(b, Config{DrainTimeout: -1})
+		f(b, n.dial(b, n.via(host(b, "127.0.0.1:0", serve))))
+	})
+	b.Run("host", func(b *testing.B) {
+		c, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(host(b, "127.0.0.1:0", serve)))
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer c.Close()
+		f(b, c)
+	})
+}
+
+func BenchmarkSend(b *testing.B) { ways(b, discard, benchSend) }
+
+func BenchmarkReceive(b *testing.B) {
+	ways(b, flood, func(b *testing.B, c closeWriter) { benchReceive(b, c) })
+}
+
+func BenchmarkRTT(b *testing.B) {
+	ways(b, echo, func(b *testing.B, c closeWriter) { benchRTT(b, c) })
+}
+
+func BenchmarkConnect(b *testing.B) {
+	serve := func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c); _ = c.Close() }
+	b.Run("relay", func(b *testing.B) {
+		n := newNear(b, Config{DrainTimeout: -1})
+		to := n.via(host(b, "127.0.0.1:0", serve))
+		for range b.N {
+			c, err := n.connect(to, 5*time.Second)
+			if err != nil {
+				b.Fatal(err)
+			}
+			c.Close()
+		}
+	})
+	b.Run("host", func(b *testing.B) {
+		to := host(b, "127.0.0.1:0", serve)
+		for range b.N {
+			c, err := net.Dial("tcp", to.String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			c.Close()
+		}
+	})
+}
+
+func BenchmarkUDPRTT(b *testing.B) {
+	b.Run("relay", func(b *testing.B) {
+		n := newNear(b, Config{DrainTimeout: -1})
+		c := n.dialUDP(b, n.via(udpHost(b, "127.0.0.1:0", same)))
+		benchRTT(b, c)
+	})
+	b.Run("host", func(b *testing.B) {
+		c, err := net.Dial("udp", udpHost(b, "127.0.0.1:0", same).String())
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer c.Close()
+		benchRTT(b, c)
+	})
+}
+
+// BenchmarkUDPSend counts what is sent, delivered or not.
+func BenchmarkUDPSend(b *testing.B) {
+	n := newNear(b, Config{DrainTimeout: -1})
+	sink, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer sink.Close()
+	c := n.dialUDP(b, n.via(sink.LocalAddr().(*net.UDPAddr).AddrPort()))
+	_ = c.SetDeadline(time.Time{})
+	buf := make([]byte, 1400)
+	b.ReportAllocs()
+	for range b.N {
+		if _, err := c.Write(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -93,10 +93,8 @@ int main(void)
 	}
 	say("-- TCP_CONGESTION");
 	s = must(socket(AF_INET, SOCK_STREAM, 0));
-	say("by default: %s", congestion(s));
+	say("by default: %s", strchr("bcr", congestion(s)[0]) ? "known" : congestion(s));
 	T(setsockopt(s, IPPROTO_TCP, TCP_CONGESTION, "reno", 4));
-	say("then: %s", congestion(s));
-	T(setsockopt(s, IPPROTO_TCP, TCP_CONGESTION, "cubic", 6));
 	say("then: %s", congestion(s));
 	T(setsockopt(s, IPPROTO_TCP, TCP_CONGESTION, "nonesuch", 8));
 	T(setsockopt(s, IPPROTO_TCP, TCP_CONGESTION, "", 0));

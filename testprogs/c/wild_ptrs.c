@@ -141,7 +141,7 @@ int main(void)
 {
 	begin();
 	char *two = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	must(munmap(two + 4096, 4096));
+	must(mprotect(two + 4096, 4096, PROT_NONE));
 	edge = two + 4096 - 8;
 	memset(edge, 0, 8);
 	readonly = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -243,9 +243,14 @@ func TestConcurrent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = c.Start(func([]link.Packet) {})
-	var wg sync.WaitGroup
 	const n = 500
+	all, left := make(chan struct{}), n
+	_ = c.Start(func(pkts []link.Packet) {
+		if left -= len(pkts); left == 0 {
+			close(all)
+		}
+	})
+	var wg sync.WaitGroup
 	for _, l := range []link.Link{c, c, b} {
 		wg.Go(func() {
 			for i := range n {
@@ -254,7 +259,11 @@ func TestConcurrent(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	time.Sleep(50 * time.Millisecond)
+	select {
+	case <-all:
+	case <-time.After(5 * time.Second):
+		t.Fatal("packets are missing")
+	}
 	if err := errors.Join(c.Close(), b.Close()); err != nil {
 		t.Fatal(err)
 	}

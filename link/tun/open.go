@@ -46,7 +46,7 @@ func Open(name string, kind Kind, opts Options) (link.Link, error) {
 		return fail(explain(err, name, kind, existed))
 	}
 	if !existed {
-		err = bringUp(real, opts.MTU)
+		err = configure(real, &opts)
 	}
 	var l *Link
 	if err == nil {
@@ -112,52 +112,4 @@ func explain(err error, name string, kind Kind, existed bool) error {
 		return fmt.Errorf("%w: the device is not a %v device", err, kind)
 	}
 	return fmt.Errorf("TUNSETIFF: %w", err)
-}
-
-// control runs f with a socket that takes interface requests (netdevice(7)).
-func control(f func(s int) error) error {
-	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = unix.Close(s) }()
-	return f(s)
-}
-
-// request is one netdevice(7) request about name.
-func request(name string, req uint, fill func(*unix.Ifreq)) (*unix.Ifreq, error) {
-	ifr, err := unix.NewIfreq(name)
-	if err != nil {
-		return nil, err
-	}
-	if fill != nil {
-		fill(ifr)
-	}
-	return ifr, control(func(s int) error { return unix.IoctlIfreq(s, req, ifr) })
-}
-
-func ifindex(name string) (int, error) {
-	ifr, err := request(name, unix.SIOCGIFINDEX, nil)
-	if err != nil {
-		return 0, err
-	}
-	return int(ifr.Uint32()), nil
-}
-
-// bringUp sets a new device's MTU, unless it is 0, and sets it up.
-func bringUp(name string, mtu int) error {
-	if mtu > 0 {
-		if _, err := request(name, unix.SIOCSIFMTU, func(r *unix.Ifreq) { r.SetUint32(uint32(mtu)) }); err != nil {
-			return fmt.Errorf("set mtu %d: %w", mtu, err)
-		}
-	}
-	ifr, err := request(name, unix.SIOCGIFFLAGS, nil)
-	if err == nil {
-		flags := ifr.Uint16()
-		_, err = request(name, unix.SIOCSIFFLAGS, func(r *unix.Ifreq) { r.SetUint16(flags | unix.IFF_UP) })
-	}
-	if err != nil {
-		return fmt.Errorf("set up: %w", err)
-	}
-	return nil
 }

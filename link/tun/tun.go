@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -49,6 +50,9 @@ type Options struct {
 	// MTU is given to a device that Open creates, and believed of a descriptor
 	// whose device OpenFD cannot see; 0 is the device's own (1500 if unseen).
 	MTU int
+	// HostAddrs are given to the host's end of a device that Open creates, and
+	// only then: usually the stack's gateways, with their prefix lengths.
+	HostAddrs []netip.Prefix
 	// HardwareAddr is the address of this end of a TAP; nil makes a random one.
 	HardwareAddr net.HardwareAddr
 	// Spin is how long to look for more packets before sleeping, while traffic
@@ -68,6 +72,10 @@ const (
 	arenaSize = 4 * 65536
 	batch     = 64
 )
+
+// maxPieces is the most pieces, the vnet header included, that are sent as they
+// are; a packet in more is copied together first.
+const maxPieces = 64
 
 // Link is a link through a TUN or TAP device.
 type Link struct {
@@ -182,31 +190,30 @@ func (l *Link) Send(pkts []link.Packet) (int, error) {
 	var (
 		sent  int
 		first error
-		store [24]unix.Iovec
+		store [maxPieces]unix.Iovec // filled by index: append would move it to the heap
 		hdr   [link.VnetLen]byte
 	)
 	for i := range pkts {
 		p := &pkts[i]
-		iov := store[:0]
+		n := 0
 		if l.vnet > 0 {
 			link.EncodeVnet(hdr[:], &p.Offload)
-			iov = rawio.Append(iov, hdr[:])
+			store[0] = rawio.Iovec(hdr[:])
+			n = 1
 		} else if p.NeedsCsum || p.GSO != link.GSONone {
 			first = keep(first, unix.EINVAL)
 			continue
 		}
-		if len(p.Bufs) < rawio.MaxIovec {
+		if len(p.Bufs) <= len(store)-n {
 			for _, b := range p.Bufs {
-				iov = rawio.Append(iov, b)
+				store[n] = rawio.Iovec(b)
+				n++
 			}
 		} else {
-			iov = rawio.Append(iov, p.AppendTo(make([]byte, 0, p.Len())))
+			store[n] = rawio.Iovec(p.AppendTo(make([]byte, 0, p.Len())))
+			n++
 		}
-		if len(iov) == 0 {
-			first = keep(first, unix.EINVAL)
-			continue
-		}
-		if _, e := rawio.Writev(l.fd, iov); e != 0 {
+		if _, e := rawio.Writev(l.fd, store[:n]); e != 0 {
 			first = keep(first, e)
 			continue
 		}

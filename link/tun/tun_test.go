@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -242,10 +243,25 @@ func TestIntegrationEcho(t *testing.T) {
 			inNetns(t, func() {
 				r := start(t, kind)
 				defer r.l.Close()
+				many := link.Packet{} // in pieces of a byte
+				for _, b := range append(append([]byte{}, r.eth...), 0x45) {
+					many.Bufs = append(many.Bufs, []byte{b})
+				}
+				for range 200 {
+					many.Bufs = append(many.Bufs, []byte{0})
+				}
+				if n, err := r.l.Send([]link.Packet{many}); n != 1 || err != nil {
+					t.Errorf("a packet in %d pieces: %d, %v", len(many.Bufs), n, err)
+				}
 				for _, network := range []string{"udp4", "ip4:icmp"} {
 					if err := echo(network, 200); err != nil {
 						t.Errorf("%s: %v", network, err)
 					}
+				}
+				lost := link.Packet{Bufs: [][]byte{r.eth, make([]byte, 40)}} // to nobody
+				lost.Bufs[1][0] = 0x45
+				if n := testing.AllocsPerRun(100, func() { _, _ = r.l.Send([]link.Packet{lost}) }); n > 0 {
+					t.Errorf("%v allocations for a packet", n)
 				}
 				if f := r.l.Features(); !f.Csum || !f.TSO || f.GSOMax != 65535 || r.l.MTU() != 1500 {
 					t.Errorf("features %+v, mtu %d", f, r.l.MTU())
@@ -325,10 +341,23 @@ func TestIntegrationGSO(t *testing.T) {
 
 func TestIntegrationLifetime(t *testing.T) {
 	inNetns(t, func() {
-		l, err := Open("alptun1", TUN, Options{MTU: 9000})
+		addrs := []netip.Prefix{netip.MustParsePrefix("10.5.6.7/20"), netip.MustParsePrefix("10.6.0.1/32"),
+			netip.MustParsePrefix("fd05::7/64")}
+		l, err := Open("alptun1", TUN, Options{MTU: 9000, HostAddrs: addrs})
 		if err != nil {
 			t.Error(err)
 			return
+		}
+		if dev, err := netlink.LinkByName("alptun1"); err != nil {
+			t.Error(err)
+		} else if have, err := netlink.AddrList(dev, netlink.FAMILY_ALL); err != nil {
+			t.Error(err)
+		} else {
+			for _, a := range addrs {
+				if !slices.ContainsFunc(have, func(h netlink.Addr) bool { return h.IPNet.String() == a.String() }) {
+					t.Errorf("the host's end has %v, not %v", have, a)
+				}
+			}
 		}
 		if l.MTU() != 9000 || l.Medium() != link.IP || l.HardwareAddr() != nil || l.Name() != "alptun1" {
 			t.Errorf("%s: mtu %d, medium %v, address %v", l.Name(), l.MTU(), l.Medium(), l.HardwareAddr())

@@ -68,13 +68,13 @@ func (b *sendBatch) fill(pkts []link.Packet) (msgs []rawio.Mmsghdr, iovs int) {
 			return b.msgs[:i], iovs
 		}
 		link.EncodeVnet(b.vnet[i][:], &p.Offload)
-		iov := rawio.Append(b.iov[iovs:iovs], b.vnet[i][:])
+		iov := append(b.iov[iovs:iovs], rawio.Iovec(b.vnet[i][:]))
 		if len(p.Bufs) < len(b.iov) {
 			for _, s := range p.Bufs {
-				iov = rawio.Append(iov, s)
+				iov = append(iov, rawio.Iovec(s))
 			}
 		} else {
-			iov = rawio.Append(iov, p.AppendTo(make([]byte, 0, p.Len())))
+			iov = append(iov, rawio.Iovec(p.AppendTo(make([]byte, 0, p.Len()))))
 		}
 		h := &b.msgs[i].Hdr
 		h.Iov = &iov[0]

@@ -188,6 +188,29 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// FuzzExamine: whatever a member sends, nothing is read outside the message, and
+// what is delivered is a whole Ethernet frame for us.
+func FuzzExamine(f *testing.F) {
+	hw := net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	l := &Link{hw: hw, mtu: 1500}
+	m := &mesh{l: l}
+	ok := append(make([]byte, link.VnetLen), hw...)
+	ok = append(ok, 2, 0, 0, 0, 0, 2, 8, 0)
+	f.Add(ok)
+	f.Add(append(append([]byte{1, 1, 54, 0, 100, 0, 34, 0, 16, 0}, ok[10:]...), gsoFrame(&member{Link: l}, hw).Bufs[1][:3000]...))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		l.table.Store(&table{})
+		o, ok := m.examine(&peer{name: "x"}, b)
+		if !ok {
+			return
+		}
+		frame := b[link.VnetLen:]
+		if len(frame) < ethLen || o.GSO == link.GSONone && len(frame) > l.mtu+ethLen+4 || frame[0]&1 == 0 && string(frame[:6]) != string(hw) {
+			t.Fatalf("delivered %x with %+v", frame, o)
+		}
+	})
+}
+
 func BenchmarkRTT(b *testing.B) {
 	for name, spin := range map[string]time.Duration{"sleep": 0, "spin": 50 * time.Microsecond} {
 		b.Run(name, func(b *testing.B) {

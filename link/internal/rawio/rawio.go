@@ -11,9 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MaxIovec is the most pieces of one packet that the kernel takes (UIO_MAXIOV).
-const MaxIovec = 1024
-
 // Mmsghdr is struct mmsghdr of sendmmsg(2) and recvmmsg(2).
 type Mmsghdr struct {
 	Hdr unix.Msghdr
@@ -21,14 +18,11 @@ type Mmsghdr struct {
 	_   [4]byte
 }
 
-// Append appends b as an iovec, unless it is empty.
-func Append(iov []unix.Iovec, b []byte) []unix.Iovec {
-	if len(b) == 0 {
-		return iov
-	}
+// Iovec is b as a struct iovec.
+func Iovec(b []byte) unix.Iovec {
 	v := unix.Iovec{Base: unsafe.SliceData(b)}
 	v.SetLen(len(b))
-	return append(iov, v)
+	return v
 }
 
 // Read is read(2), again after EINTR; 0 is success.

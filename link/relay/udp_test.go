@@ -316,7 +316,7 @@ func TestRedirectDNS(t *testing.T) {
 }
 
 // ping sends an echo request and returns the answer's payload, or an error's text.
-func (n *near) ping(t *testing.T, to netip.Addr, size int) string {
+func (n *near) ping(t *testing.T, to netip.Addr, size int, wait time.Duration) string {
 	t.Helper()
 	proto, msg := icmp.ProtocolNumber4, make([]byte, 8+size)
 	msg[0] = byte(header.ICMPv4Echo)
@@ -339,7 +339,7 @@ func (n *near) ping(t *testing.T, to netip.Addr, size int) string {
 	}
 	select {
 	case <-ch:
-	case <-time.After(2 * time.Second):
+	case <-time.After(wait):
 		return "no answer"
 	}
 	var got bytes.Buffer
@@ -357,7 +357,7 @@ func TestPingGateway(t *testing.T) {
 		n := newNear(t, Config{MTU: mtu})
 		for _, a := range []netip.Addr{n.r.cfg.Gateway4, n.r.cfg.Gateway6, n.r.cfg.DNS4, n.r.cfg.DNS6} {
 			for _, size := range []int{0, 56, 5000} {
-				if s := n.ping(t, a, size); s != "ok" {
+				if s := n.ping(t, a, size, 5*time.Second); s != "ok" {
 					t.Errorf("ping %v with %d bytes: %s", a, size, s)
 				}
 			}

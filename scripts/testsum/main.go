@@ -200,7 +200,9 @@ func (s *summary) endPackage(e event) {
 		}
 		for _, key := range s.unfinished(e.Package) {
 			for _, line := range s.output[key] {
-				fmt.Fprint(s.out, line)
+				if !strings.HasPrefix(line, "FAIL") { // said below, with counts
+					fmt.Fprint(s.out, line)
+				}
 			}
 		}
 		fmt.Fprintf(s.out, "FAIL\t%s\t%.1fs\t%d passed, %d failed\n", e.Package, e.Elapsed, c.passed, c.failed)

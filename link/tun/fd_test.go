@@ -72,12 +72,6 @@ func TestIntegrationOpenFD(t *testing.T) {
 		if n, err := plain.Send([]link.Packet{p, {Bufs: p.Bufs}}); n != 1 || !errors.Is(err, unix.EINVAL) {
 			t.Errorf("a checksum that nobody completes: %d, %v", n, err)
 		}
-
-		withInfo := rawDevice(t, "alpfd2", 0)
-		if _, err := OpenFD(withInfo, Options{}); !errors.Is(err, unix.EINVAL) {
-			t.Errorf("packet information: %v", err)
-		}
-		_ = unix.Close(withInfo)
 	})
 }
 

@@ -60,7 +60,9 @@ func Open(name string, kind Kind, opts Options) (link.Link, error) {
 }
 
 // OpenFD makes a link of fd, an open TUN or TAP descriptor made elsewhere (and
-// handed over, say), with IFF_NO_PI; offloads are used if it has IFF_VNET_HDR.
+// handed over, say). It must have IFF_NO_PI, which cannot be checked: the kernel
+// answers TUNGETIFF with IFF_NOFILTER, the same bit. Offloads are used if it has
+// IFF_VNET_HDR.
 // On success the link owns fd; after an error it is still the caller's. The device may be in another network namespace,
 // where its MTU cannot be seen: then opts.MTU says it.
 func OpenFD(fd int, opts Options) (link.Link, error) {

@@ -103,9 +103,6 @@ func newLink(fd int, opts Options) (*Link, error) {
 	}
 	l := &Link{name: ifr.Name(), fd: fd, done: make(chan struct{}), spin: opts.Spin, log: opts.Logger}
 	flags := ifr.Uint16()
-	if flags&unix.IFF_NO_PI == 0 {
-		return nil, fmt.Errorf("device %s gives packet information, IFF_NO_PI is needed: %w", l.name, unix.EINVAL)
-	}
 	if flags&unix.IFF_TAP != 0 {
 		l.medium = link.Ethernet
 	}

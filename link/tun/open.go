@@ -50,7 +50,7 @@ func Open(name string, kind Kind, opts Options) (link.Link, error) {
 	}
 	var l *Link
 	if err == nil {
-		l, err = newLink(fd, opts)
+		l, err = newLink(fd, opts, deviceMTU(real))
 	}
 	if err != nil {
 		_ = unix.Close(fd)
@@ -62,14 +62,14 @@ func Open(name string, kind Kind, opts Options) (link.Link, error) {
 // OpenFD makes a link of fd, an open TUN or TAP descriptor made elsewhere (and
 // handed over, say). It must have IFF_NO_PI, which cannot be checked: the kernel
 // answers TUNGETIFF with IFF_NOFILTER, the same bit. Offloads are used if it has
-// IFF_VNET_HDR.
-// On success the link owns fd; after an error it is still the caller's. The device may be in another network namespace,
-// where its MTU cannot be seen: then opts.MTU says it.
+// IFF_VNET_HDR. The device may be in another network namespace, where its MTU
+// cannot be seen: then opts.MTU says it. On success the link owns fd; after an
+// error it is still the caller's.
 func OpenFD(fd int, opts Options) (link.Link, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("tun descriptor %d: %w", fd, err)
 	}
-	l, err := newLink(fd, opts)
+	l, err := newLink(fd, opts, opts.MTU)
 	if err != nil {
 		return nil, fmt.Errorf("tun descriptor %d: %w", fd, err)
 	}

@@ -48,7 +48,7 @@ func (k Kind) String() string {
 // Options of a link; the zero value works.
 type Options struct {
 	// MTU is given to a device that Open creates, and believed of a descriptor
-	// whose device OpenFD cannot see; 0 is the device's own (1500 if unseen).
+	// given to OpenFD; 0 is the device's own (1500 if it cannot be seen).
 	MTU int
 	// HostAddrs are given to the host's end of a device that Open creates, and
 	// only then: usually the stack's gateways, with their prefix lengths.
@@ -96,7 +96,8 @@ type Link struct {
 
 var _ link.Link = (*Link)(nil)
 
-func newLink(fd int, opts Options) (*Link, error) {
+// newLink makes the link; an mtu of 0 is the device's.
+func newLink(fd int, opts Options, mtu int) (*Link, error) {
 	var ifr unix.Ifreq
 	if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, &ifr); err != nil {
 		return nil, fmt.Errorf("TUNGETIFF: %w", err)
@@ -118,7 +119,9 @@ func newLink(fd int, opts Options) (*Link, error) {
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
-	l.mtu = deviceMTU(l.name, opts.MTU)
+	if l.mtu = mtu; mtu == 0 {
+		l.mtu = deviceMTU(l.name)
+	}
 	if l.medium == link.Ethernet {
 		l.hw = opts.HardwareAddr
 		if l.hw == nil {
@@ -133,15 +136,12 @@ func newLink(fd int, opts Options) (*Link, error) {
 	return l, err
 }
 
-// deviceMTU is the MTU of the device, if it can be seen, else fallback or 1500.
-func deviceMTU(name string, fallback int) int {
+// deviceMTU is the MTU of the device, 1500 if it cannot be seen.
+func deviceMTU(name string) int {
 	if ifr, err := request(name, unix.SIOCGIFMTU, nil); err == nil {
 		if mtu := int(ifr.Uint32()); mtu > 0 && mtu <= link.MaxPacket {
 			return mtu
 		}
-	}
-	if fallback > 0 {
-		return fallback
 	}
 	return 1500
 }

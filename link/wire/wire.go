@@ -78,7 +78,7 @@ const (
 	sndbuf    = 1 << 20
 	maxFrame  = ethLen + 4 + link.MaxPacket
 	maxMACs   = 64  // addresses learned from one member
-	sendWait  = 20  // ms that a Send waits for one member
+	sendWait  = 10  // ms that a Send waits for one member
 	backlog   = 512 // connections not yet accepted
 	maxLinger = 256 // accepted connections that have not said who they are
 )
@@ -206,7 +206,7 @@ func (l *Link) Close() error {
 }
 
 // Send sends frames. A frame for a known address goes to its member, any other
-// to all. While a member's buffer is full, Send waits for it, at most 20 ms;
+// to all. While a member's buffer is full, Send waits for it, at most 10 ms;
 // then its frames are lost, and until it reads again no Send waits for it any
 // more: a member that is stopped stalls the others once. Errors: EMSGSIZE for a
 // frame larger than the MTU, EINVAL for one without an Ethernet header,

@@ -9,7 +9,7 @@ int main(void)
 	begin();
 	int s = F(socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP));
 	if (s < 0)
-		s = F(socket(AF_INET, SOCK_STREAM, 0));
+		s = must(socket(AF_INET, SOCK_STREAM, 0));
 	struct addr a = ip4("127.0.0.1", 0);
 	T(bind(s, &a.sa, a.len));
 	T(listen(s, 1));

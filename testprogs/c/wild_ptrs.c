@@ -94,13 +94,14 @@ static void run(int family, int type)
 	}
 	T(recv(p[1], BAD, 3, MSG_PEEK));
 	T(recv(p[1], BAD, 3, 0));
+	nonblock(p[1], 1);
 	T(read(p[1], readonly, 3));
 	must(send(p[0], "def", 3, 0));
-	msleep(10);
+	await(p[1], POLLIN);
 	n = sizeof a.ss;
 	T(recvfrom(p[1], b, 3, 0, BAD, &n));
 	must(send(p[0], "ghi", 3, 0));
-	msleep(10);
+	await(p[1], POLLIN);
 	T(recvfrom(p[1], b, 3, 0, &a.sa, BAD));
 	while (recv(p[1], b, sizeof b, MSG_DONTWAIT) > 0)
 		;

@@ -1,0 +1,155 @@
+// Package transcript runs every program of testprogs natively and under
+// alptrace, and demands the same transcript and the same end.
+//
+// Each run has a network namespace of its own with only the loopback interface
+// up, so that fixed ports are free and nothing leaves the machine. Programs run
+// as an unprivileged user, except those in needsRoot. Run by root or by a user
+// who may make user namespaces; skipped for others.
+package transcript
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/alptrace/alptrace/testprogs"
+)
+
+var (
+	nativeRuns = flag.Int("native-runs", 1, "run each program natively `N` times, all of which must agree")
+	nativeOnly = flag.Bool("native-only", false, "do not run the programs under alptrace")
+	binary     = flag.String("alptrace", "", "the alptrace `FILE` to test instead of a fresh build")
+	allEngines = flag.Bool("all", false, "run static programs under every engine too")
+)
+
+// needsRoot are the programs that test what only root may do.
+var needsRoot = map[string]bool{"raw_icmp": true}
+
+// bench is what the runs of one test share.
+type bench struct {
+	dir      string // readable by every user
+	self     string // this test's binary
+	alptrace string // empty when only native runs are wanted
+}
+
+func TestTranscripts(t *testing.T) {
+	list, err := testprogs.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t)
+	for _, p := range list {
+		for _, how := range p.Linkages {
+			t.Run(p.Name+"/"+string(how), func(t *testing.T) {
+				t.Parallel()
+				b.compare(t, p.Name, how)
+			})
+		}
+	}
+}
+
+// newBench makes a folder that the unprivileged user can read, with this
+// test's binary and alptrace in it. (t.TempDir is closed to other users.)
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "alptrace-transcript-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{dir: dir, self: "/proc/self/exe"}
+	if *nativeOnly {
+		return b
+	}
+	b.alptrace = filepath.Join(dir, "alptrace")
+	if *binary != "" {
+		if err := copyFile(b.alptrace, *binary); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	cmd := exec.Command("go", "build", "-o", b.alptrace, "github.com/alptrace/alptrace/cmd/alptrace")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build alptrace: %v\n%s", err, out)
+	}
+	return b
+}
+
+// compare runs one program in every way.
+func (b *bench) compare(t *testing.T, name string, how testprogs.Linkage) {
+	prog := filepath.Join(b.dir, name+"-"+string(how))
+	if err := copyFile(prog, testprogs.BuildLinked(t, name, how)); err != nil {
+		t.Fatal(err)
+	}
+	root := needsRoot[name]
+	native := run(t, b.self, stage{Args: []string{prog}, Root: root})
+	if native.status != "exit 0" {
+		t.Fatalf("natively: %s\n%s\n%s", native.status, last(native.transcript, 5), native.stderr)
+	}
+	for i := 1; i < *nativeRuns; i++ {
+		again := run(t, b.self, stage{Args: []string{prog}, Root: root})
+		if d := diff(native.transcript, again.transcript); d != "" || again.status != native.status {
+			t.Errorf("native run %d is not like the first: %s\n%s", i+1, again.status, d)
+		}
+	}
+	if b.alptrace == "" {
+		return
+	}
+	for _, engine := range engines(how) {
+		t.Run(engine, func(t *testing.T) {
+			want, err := expected(name, engine, native.transcript)
+			if err != nil {
+				t.Fatal(err)
+			}
+			args := []string{b.alptrace, "--net", "none", "--engine", engine, "--", prog}
+			got := run(t, b.self, stage{Args: args, Root: root})
+			d := diff(want, got.transcript)
+			if d == "" && got.status == native.status {
+				return
+			}
+			t.Errorf("natively %s, under alptrace %s; lines that differ (-native +alptrace):\n%s", native.status, got.status, d)
+			if got.stderr != "" {
+				t.Logf("stderr:\n%.4000s", got.stderr)
+			}
+		})
+	}
+}
+
+// engines are those under which a program of this linkage runs. What a static
+// program adds is how it calls, which does not depend on the engine.
+func engines(how testprogs.Linkage) []string {
+	if how == testprogs.Static && !*allEngines {
+		return []string{"netstack"}
+	}
+	return []string{"netstack", "host"}
+}
+
+// copyFile copies an executable: a link would keep its folder's permissions.
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return fmt.Errorf("copy a program: %w", err)
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
+	if err != nil {
+		return fmt.Errorf("copy a program: %w", err)
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		out.Close()
+		return fmt.Errorf("copy a program: %w", err)
+	}
+	return out.Close()
+}
+
+func last(lines []string, n int) []string {
+	return lines[max(0, len(lines)-n):]
+}

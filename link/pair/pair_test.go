@@ -44,7 +44,7 @@ func TestBothWays(t *testing.T) {
 			if !bytes.Equal(g.b, p.AppendTo(nil)) || g.o != o {
 				t.Fatalf("%d bytes, %+v", len(g.b), g.o)
 			}
-		case <-time.After(3 * time.Second):
+		case <-time.After(10 * time.Second):
 			t.Fatal("nothing comes back")
 		}
 	}

@@ -122,7 +122,7 @@ func TestIntegrationDeviceDeleted(t *testing.T) {
 		}
 		select {
 		case <-l.(*Link).done:
-		case <-time.After(3 * time.Second):
+		case <-time.After(10 * time.Second):
 			t.Error("delivery goes on")
 		}
 		if !strings.Contains(log.String(), "delivery ended") {

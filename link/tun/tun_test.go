@@ -196,7 +196,7 @@ func (r *responder) send(ls ...gopacket.SerializableLayer) {
 
 func (r *responder) write(b []byte, o link.Offload) {
 	p := link.Packet{Bufs: [][]byte{r.eth, b}, Offload: o}
-	if n, err := r.l.Send([]link.Packet{p}); n != 1 || err != nil {
+	if n, err := r.l.Send([]link.Packet{p}); (n != 1 || err != nil) && !errors.Is(err, net.ErrClosed) {
 		r.t.Errorf("send: %d, %v", n, err)
 	}
 }

@@ -81,7 +81,7 @@ func TestIntegrationStopped(t *testing.T) {
 	}
 	fill := gsoFrame(m, a.mac)
 	var worst, total time.Duration
-	for range 200 {
+	for range 1000 { // 10 s, if each waited
 		t0 := time.Now()
 		_, _ = m.Send([]link.Packet{fill})
 		worst, total = max(worst, time.Since(t0)), total+time.Since(t0)
@@ -89,8 +89,8 @@ func TestIntegrationStopped(t *testing.T) {
 	if s := m.Stats(); s.TxDropped == 0 {
 		t.Fatalf("the stopped member took all: %+v", s)
 	}
-	t.Logf("200 sends of 64 KiB to the stopped member: worst %v, all %v", worst, total)
-	if total > time.Second {
+	t.Logf("1000 sends of 64 KiB to the stopped member: worst %v, all %v", worst, total)
+	if total > 3*time.Second {
 		t.Errorf("sends to the stopped member took %v, the worst %v", total, worst)
 	}
 	var rtts []time.Duration
@@ -104,7 +104,7 @@ func TestIntegrationStopped(t *testing.T) {
 	}
 	sort.Slice(rtts, func(i, j int) bool { return rtts[i] < rtts[j] })
 	t.Logf("round trip to the other: median %v, worst %v", rtts[100], rtts[199])
-	if rtts[100] > 20*time.Millisecond {
+	if rtts[100] > 100*time.Millisecond {
 		t.Errorf("median round trip %v", rtts[100])
 	}
 	// A member that joins now is not held up either.

@@ -128,8 +128,13 @@ func (p *Process) finish(ws unix.WaitStatus, err error) {
 
 // close ends everything that serves the guard, which has nothing more to say.
 func (p *Process) close(ended bool) {
-	_, _ = unix.Wait4(p.guardPID, nil, 0, nil)
-	if !ended {
+	var ws unix.WaitStatus
+	_, _ = unix.Wait4(p.guardPID, &ws, 0, nil)
+	switch {
+	case ended:
+	case ws.Signaled(): // so has the program, whose PDEATHSIG this is
+		p.finish(ws, nil)
+	default:
 		p.finish(0, &Error{Op: "guard", Err: unix.ECHILD})
 	}
 	_ = unix.Close(p.ctl)

@@ -39,7 +39,7 @@ func read() (g Given) {
 	g.NoFileOK = syscall6(sysPrlimit64, 0, rlimitNoFile, 0, uintptr(unsafe.Pointer(&g.NoFile)), 0, 0) == 0
 	syscall6(sysRtSigprocmask, 0, 0, uintptr(unsafe.Pointer(&g.Mask)), sigSetSize, 0, 0)
 	for _, sig := range untouched {
-		var act [4]uintptr // struct kernel_sigaction: handler, flags, restorer, mask (arm64: no restorer)
+		var act [4]uintptr // struct kernel_sigaction: handler, flags, restorer, mask
 		syscall6(sysRtSigaction, sig, 0, uintptr(unsafe.Pointer(&act)), sigSetSize, 0, 0)
 		if act[0] == sigIgn {
 			g.Ignored |= 1 << (sig - 1)

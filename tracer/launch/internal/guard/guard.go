@@ -29,7 +29,7 @@ const (
 // guard is the running role.
 type guard struct {
 	ctl    int // socket to alptrace
-	sigfd  int // all signals
+	sigs   int // pipe with the numbers of signals
 	parent int // alptrace's pid
 	pid    int // the program's
 
@@ -59,16 +59,13 @@ func run(fds string) int {
 		g.report(FailFork, 0, int32(e))
 		return 1
 	}
-	// Every thread of the guard has all signals blocked, because alptrace
-	// started it so; what arrives waits for the signalfd.
-	all := ^uint64(0)
-	fd, _, e := syscall.RawSyscall6(syscall.SYS_SIGNALFD4, ^uintptr(0), uintptr(unsafe.Pointer(&all)), sigSetSize,
-		syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0, 0)
-	if e != 0 {
-		g.report(FailFork, 0, int32(e))
+	setMask(^uint64(0)) // what the shim is sent waits until it has its own dispositions
+	sigs, err := catchSignals()
+	if err != nil {
+		g.report(FailFork, 0, int32(err.(syscall.Errno)))
 		return 1
 	}
-	g.sigfd = int(fd)
+	g.sigs = sigs
 
 	s := g.readPlan()
 	if s == nil {
@@ -81,6 +78,7 @@ func run(fds string) int {
 		return 1
 	}
 	g.pid, g.running = int(pid), true
+	setMask(0)
 	g.detach()
 	for {
 		if done := g.step(); done {
@@ -142,18 +140,28 @@ func (g *guard) detach() {
 			_ = syscall.Dup3(null, fd, 0)
 		}
 	}
-	lo, hi := min(g.ctl, g.sigfd), max(g.ctl, g.sigfd)
-	for _, r := range [][2]int{{3, lo - 1}, {lo + 1, hi - 1}, {hi + 1, 1<<31 - 1}} {
-		if r[0] > r[1] {
-			continue
-		}
-		if _, _, e := syscall.RawSyscall(closeRange, uintptr(r[0]), uintptr(r[1]), 0); e != 0 {
-			for fd := r[0]; fd <= min(r[1], 1<<16); fd++ { // before Linux 5.9
-				_ = syscall.Close(fd)
-			}
+	keep := []int{2, g.ctl, g.sigs, int(pipeWrite), 1<<31 - 1}
+	for i := range keep { // few enough
+		for j := i; j > 0 && keep[j-1] > keep[j]; j-- {
+			keep[j-1], keep[j] = keep[j], keep[j-1]
 		}
 	}
+	for i := range len(keep) - 1 {
+		closeBetween(keep[i]+1, keep[i+1]-1)
+	}
 	_ = syscall.Chdir("/")
+}
+
+// closeBetween closes the descriptors lo to hi.
+func closeBetween(lo, hi int) {
+	if lo > hi {
+		return
+	}
+	if _, _, e := syscall.RawSyscall(closeRange, uintptr(lo), uintptr(hi), 0); e != 0 { // before Linux 5.9
+		for fd := lo; fd <= min(hi, 1<<16); fd++ {
+			_ = syscall.Close(fd)
+		}
+	}
 }
 
 // pollFD is struct pollfd.
@@ -183,7 +191,7 @@ func poll(fds []pollFD, ms int64) {
 // step waits for something to happen and deals with it. It reports whether the
 // guard has nothing more to do.
 func (g *guard) step() (done bool) {
-	fds := [2]pollFD{{fd: int32(g.ctl), events: pollIn}, {fd: int32(g.sigfd), events: pollIn}}
+	fds := [2]pollFD{{fd: int32(g.ctl), events: pollIn}, {fd: int32(g.sigs), events: pollIn}}
 	poll(fds[:], g.timeout())
 	if fds[1].revents != 0 {
 		g.signals()
@@ -193,7 +201,7 @@ func (g *guard) step() (done bool) {
 		}
 	}
 	if fds[0].revents != 0 && !g.orders() {
-		KillAll(g.sigfd, func(int) bool { return true })
+		KillAll(g.sigs, func(int) bool { return true })
 		return true
 	}
 	g.release()
@@ -228,23 +236,21 @@ func now() int64 {
 	return ts.Sec*1000 + ts.Nsec/1e6
 }
 
-// signals takes the pending signals from the signalfd. What reaches the guard
-// besides SIGCHLD was sent to the process group (by the terminal, a shell,
-// timeout(1)), for nobody knows the guard by its pid.
+// signals takes the signals that came. What reaches the guard besides SIGCHLD
+// was sent to the process group (by the terminal, a shell, timeout(1)), for
+// nobody knows the guard by its pid.
 func (g *guard) signals() {
-	const size = 128 // struct signalfd_siginfo, ssi_signo first
-	var buf [8 * size]byte
+	var buf [64]byte
 	for {
-		n, err := syscall.Read(g.sigfd, buf[:])
+		n, err := syscall.Read(g.sigs, buf[:])
 		if err == syscall.EINTR {
 			continue
 		}
-		if n < size {
+		if n <= 0 {
 			return
 		}
-		for ; n >= size; n -= size {
-			sig := buf[n-size : n]
-			g.seenSignal(int(*(*uint32)(unsafe.Pointer(&sig[0]))))
+		for _, sig := range buf[:n] {
+			g.seenSignal(int(sig))
 		}
 	}
 }

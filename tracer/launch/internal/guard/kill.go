@@ -8,9 +8,9 @@ import "syscall"
 // Only children are ever sent a signal: they cannot be reaped by another, so
 // that no pid can have become somebody else's.
 //
-// sigfd, if not negative, is a non-blocking signalfd with SIGCHLD, to be woken
-// by the death of a child.
-func KillAll(sigfd int, ours func(pid int) bool) {
+// sigs, if not negative, is a non-blocking descriptor that becomes readable
+// when a child has ended.
+func KillAll(sigs int, ours func(pid int) bool) {
 	var buf [1024]byte
 	for {
 		left := false
@@ -25,12 +25,12 @@ func KillAll(sigfd int, ours func(pid int) bool) {
 		if !left {
 			return
 		}
-		if sigfd < 0 {
+		if sigs < 0 {
 			poll([]pollFD{{fd: -1}}, 1)
 			continue
 		}
-		poll([]pollFD{{fd: int32(sigfd), events: pollIn}}, killEvery)
-		_, _ = syscall.Read(sigfd, buf[:])
+		poll([]pollFD{{fd: int32(sigs), events: pollIn}}, killEvery)
+		_, _ = syscall.Read(sigs, buf[:])
 	}
 }
 

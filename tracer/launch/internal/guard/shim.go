@@ -15,7 +15,6 @@ const (
 	sigSetmask          = 2
 	sigSetSize          = 8
 	numSignals          = 64
-	sigIgn              = 1
 	closeRange          = 436
 )
 
@@ -23,13 +22,6 @@ const (
 type sockFprog struct {
 	len    uint16
 	filter *byte
-}
-
-// kernelSigaction is struct sigaction as rt_sigaction(2) takes it, long enough
-// for every architecture; only the handler is ever set.
-type kernelSigaction struct {
-	handler uintptr
-	rest    [4]uintptr
 }
 
 // shim is everything that the forked child needs, made before the fork.

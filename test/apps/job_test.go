@@ -79,10 +79,12 @@ func TestJobControl(t *testing.T) {
 	s := newScene(t, "tmux")
 	tm := newTerminal(s)
 
-	tm.line(`$RUN cat; echo status $?`)
+	tm.line(`$RUN cat`)
 	tm.line("typed")
 	tm.expect(`typed\ntyped\n?$`)
 	tm.keys("C-c")
+	tm.expect(`\^C\nready>$`)
+	tm.line("echo status $?")
 	tm.expect(`(?m)^status 130$`)
 	tm.clear()
 
@@ -119,7 +121,7 @@ func TestJobControl(t *testing.T) {
 
 	// In the background, then to the front.
 	tm.line(`$RUN sh -c 'sleep 1; echo done here' &`)
-	tm.expect(`(?m)^done here$`)
+	tm.expect(`> done here`)
 	tm.keys("Enter")
 	tm.expect(`(?m)Done `)
 	tm.clear()

@@ -91,6 +91,9 @@ func streams(text string) []string {
 	return lines
 }
 
+// longest is how many lines of differences are shown.
+const longest = 80
+
 // diff gives the differing lines of two transcripts with their numbers and a
 // line of context, "-" for want and "+" for got; empty if there are none.
 func diff(want, got []string) string {
@@ -130,7 +133,16 @@ func diff(want, got []string) string {
 			j++
 		}
 	}
-	return b.String()
+	return shorten(b.String())
+}
+
+// shorten keeps the first lines of a text that is too long to read.
+func shorten(text string) string {
+	lines := strings.SplitAfter(text, "\n")
+	if len(lines) <= longest {
+		return text
+	}
+	return strings.Join(lines[:longest], "") + fmt.Sprintf("... %d lines more\n", len(lines)-longest)
 }
 
 // leading gives the line before a run of differences, once.

@@ -4,7 +4,8 @@
 int main(void)
 {
 	int p[2], v = 1;
-	char b[64];
+	/* low, so that adding 2 GiB to it stays within the address space */
+	char *b = mmap((void *)0x20000000, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	struct addr a = loop(AF_INET, 7301);
 	socklen_t n;
 
@@ -22,7 +23,7 @@ int main(void)
 	T(sendto(u, "x", 1, 0, &to.sa, 1));
 	T(sendto(u, "x", 1, 0, &to.sa, 0));
 	T(sendto(u, "x", 1, 0, &to.sa, 128));
-	T(recv(u, b, sizeof b, 0));
+	T(recv(u, b, 64, 0));
 	T(setsockopt(s, SOL_SOCKET, SO_KEEPALIVE, &v, -1));
 	T(setsockopt(s, SOL_SOCKET, SO_KEEPALIVE, &v, 0x7fffffff));
 	T(setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &v, -4));
@@ -67,8 +68,8 @@ int main(void)
 	T(sendmsg(u, &m, 0));
 	m.msg_controllen = (size_t)-1;
 	T(sendmsg(u, &m, 0));
-	memset(b, 0, sizeof b);
-	m.msg_controllen = sizeof b;
+	memset(b, 0, 64);
+	m.msg_controllen = 64;
 	T(sendmsg(u, &m, 0));
 	((struct cmsghdr *)b)->cmsg_len = 1000;
 	T(sendmsg(u, &m, 0));

@@ -16,6 +16,10 @@ import (
 // retransmission.
 const maxQueued = 16384
 
+// maxInline bounds the packets that one call delivers, since its caller may hold
+// a connection's lock meanwhile. The deliverer's own goroutine does the rest.
+const maxInline = 256
+
 // deliverer is the queue of packets to the near stack. Whoever pushes while
 // nobody delivers becomes the one who delivers, until the queue is empty; so
 // delivery is in order, one at a time, usually with no hand-off, and a receive
@@ -68,7 +72,7 @@ func (d *deliverer) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-d.kick:
-			d.drain()
+			d.drain(maxQueued)
 		}
 	}
 }
@@ -95,24 +99,29 @@ func (d *deliverer) push(pkts []*stack.PacketBuffer, later bool) int {
 	switch {
 	case busy:
 	case later:
-		select {
-		case d.kick <- struct{}{}:
-		default:
-		}
+		d.wake()
 	default:
-		d.drain()
+		d.drain(maxInline)
 	}
 	return n
 }
 
-func (d *deliverer) drain() {
+func (d *deliverer) wake() {
+	select {
+	case d.kick <- struct{}{}:
+	default:
+	}
+}
+
+// drain delivers until the queue is empty, or limit packets or a few more.
+func (d *deliverer) drain(limit int) {
 	d.mu.Lock()
 	if d.draining {
 		d.mu.Unlock()
 		return
 	}
 	d.draining = true
-	for len(d.queue) > 0 && !d.stopped {
+	for len(d.queue) > 0 && limit > 0 && !d.stopped {
 		batch := d.queue
 		d.queue = d.spare[:0]
 		d.mu.Unlock()
@@ -126,8 +135,12 @@ func (d *deliverer) drain() {
 
 		d.mu.Lock()
 		d.spare = batch
+		limit -= len(batch)
 	}
 	d.draining = false
+	if len(d.queue) > 0 {
+		d.wake()
+	}
 	d.idle.Broadcast()
 	d.mu.Unlock()
 }

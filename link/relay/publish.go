@@ -51,7 +51,12 @@ func (r *Relay) bindOne(p *Publish) error {
 			return bindError(err)
 		}
 		p.Host = c.LocalAddr().(*net.UDPAddr).AddrPort()
-		r.udpPubs = append(r.udpPubs, newUDPPublish(r, c, p.Port))
+		pub, err := newUDPPublish(r, c, p.Port)
+		if err != nil {
+			_ = c.Close()
+			return bindError(err)
+		}
+		r.udpPubs = append(r.udpPubs, pub)
 	default:
 		return fmt.Errorf("protocol %q is neither tcp nor udp", p.Proto)
 	}

@@ -138,6 +138,48 @@ func TestPublishUDP(t *testing.T) {
 	}
 }
 
+// A port published on every address answers from the one that was asked.
+func TestPublishUDPSource(t *testing.T) {
+	n := newNear(t, Config{Publish: []Publish{
+		{Host: netip.MustParseAddrPort("0.0.0.0:0"), Proto: "udp", Port: 7},
+		{Host: netip.MustParseAddrPort("[::]:0"), Proto: "udp", Port: 7},
+	}})
+	for i, to := range []string{"127.0.0.9", "::1"} {
+		wq := new(waiter.Queue)
+		at := netip.AddrPortFrom(n.r.Addrs()[i].Addr(), 7)
+		ep, terr := n.NewEndpoint(17, protoOf(at.Addr()), wq)
+		if terr != nil {
+			t.Fatal(terr)
+		}
+		if terr := ep.Bind(full(at)); terr != nil {
+			t.Fatal(terr)
+		}
+		s := gonet.NewUDPConn(wq, ep)
+		defer s.Close()
+		go func() {
+			buf := make([]byte, 100)
+			k, from, err := s.ReadFrom(buf)
+			if err == nil {
+				_, _ = s.WriteTo(buf[:k], from)
+			}
+		}()
+		// A connected socket takes answers from the peer's address only.
+		host := netip.AddrPortFrom(netip.MustParseAddr(to), n.r.Published()[i].Host.Port())
+		c, err := net.Dial("udp", host.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Errorf("%v: %v", host, err)
+		}
+	}
+}
+
 func TestPublishTaken(t *testing.T) {
 	taken := host(t, "127.0.0.1:0", echo)
 	_, err := New(Config{Publish: []Publish{{Host: taken, Proto: "tcp", Port: 80}}})

@@ -24,7 +24,9 @@ func (p Publish) String() string { return fmt.Sprintf("%v:%d/%s", p.Host, p.Port
 //
 // ADDR is an IPv4 address or an IPv6 address in brackets, and 127.0.0.1 if left
 // out: a service is for this host alone unless the user says 0.0.0.0 or [::].
-// PORT is HOSTPORT if left out. HOSTPORT may be 0, for one that the kernel
+// 0.0.0.0 means all IPv4 addresses and [::] all IPv6 addresses; a client's family
+// is kept, so that clients over IPv6 need a server of the near stack that listens
+// on IPv6. PORT is HOSTPORT if left out. HOSTPORT may be 0, for one that the kernel
 // chooses, if PORT is given.
 func ParsePublish(s string) (Publish, error) {
 	p, err := parsePublish(s)

@@ -1,9 +1,13 @@
 package relay
 
 import (
+	"net"
 	"net/netip"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alptrace/alptrace/link"
 )
@@ -105,4 +109,43 @@ func TestStartAndClose(t *testing.T) {
 	if err := r.Start(func([]link.Packet) {}); err == nil {
 		t.Error("started after Close")
 	}
+}
+
+// Nothing of a relay outlives it: no goroutine, no descriptor.
+func TestNothingLeaks(t *testing.T) {
+	addr := host(t, "127.0.0.1:0", echo)
+	udp := udpHost(t, "127.0.0.1:0", same)
+	count := func() (int, int) {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return runtime.NumGoroutine(), len(fds)
+	}
+	goroutines, fds := count()
+	t.Run("use", func(t *testing.T) {
+		n := newNear(t, Config{DrainTimeout: time.Second, Publish: []Publish{
+			{Host: netip.MustParseAddrPort("127.0.0.1:0"), Proto: "tcp", Port: 80},
+			{Host: netip.MustParseAddrPort("127.0.0.1:0"), Proto: "udp", Port: 80},
+		}})
+		for range 50 {
+			c := n.dial(t, n.via(addr))
+			u := n.dialUDP(t, n.via(udp))
+			for _, w := range []net.Conn{c, u} {
+				if _, err := w.Write([]byte("x")); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.Read(make([]byte, 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if s := n.r.Stats(); s.TCP.Open != 50 || s.UDP.Open != 50 {
+			t.Errorf("stats %+v", s)
+		}
+	})
+	eventually(t, "the end of goroutines and descriptors", func() bool {
+		g, f := count()
+		return g <= goroutines && f <= fds
+	})
 }

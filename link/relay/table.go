@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -147,6 +148,8 @@ type stamp struct{ atomic.Int64 }
 func (s *stamp) set(d time.Duration)      { s.Store(int64(d)) }
 func (s *stamp) idleSince() time.Duration { return time.Duration(s.Load()) }
 
-// noDescriptors reports whether errno says that this process or host has no
+// noDescriptors reports whether err says that this process or host has no
 // descriptor left.
-func noDescriptors(errno unix.Errno) bool { return errno == unix.EMFILE || errno == unix.ENFILE }
+func noDescriptors(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
+}

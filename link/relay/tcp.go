@@ -82,7 +82,11 @@ func (r *Relay) dialFor(dst netip.AddrPort) (*net.TCPConn, error) {
 		}
 		return r.dialResolver()
 	}
-	return dialTCP(r.ctx, to)
+	c, err := dialTCP(r.ctx, to)
+	if noDescriptors(err) && r.table.evict() {
+		c, err = dialTCP(r.ctx, to)
+	}
+	return c, err
 }
 
 // dialTCP connects to a. Its error is the kernel's, or that of ctx.
@@ -125,6 +129,8 @@ func (r *Relay) addTCP(f *tcpFlow, kind *counter) bool {
 	r.mu.Lock()
 	closed := r.closed.Load()
 	if !closed {
+		f.kind = kind
+		kind.begin()
 		r.tcps[f] = struct{}{}
 	}
 	r.mu.Unlock()
@@ -132,8 +138,6 @@ func (r *Relay) addTCP(f *tcpFlow, kind *counter) bool {
 		f.finish()
 		return false
 	}
-	f.kind = kind
-	kind.begin()
 	return true
 }
 
@@ -142,7 +146,7 @@ func (r *Relay) removeTCP(f *tcpFlow) {
 	_, had := r.tcps[f]
 	delete(r.tcps, f)
 	r.mu.Unlock()
-	if had && f.kind != nil {
+	if had {
 		f.kind.end()
 	}
 }

@@ -112,7 +112,7 @@ func (r *Relay) openSocket(a netip.AddrPort, proto int) (int, error) {
 		family, level, opt = unix.AF_INET, unix.IPPROTO_IP, unix.IP_RECVERR
 	}
 	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, proto)
-	if errno, ok := err.(unix.Errno); ok && noDescriptors(errno) && r.table.evict() {
+	if noDescriptors(err) && r.table.evict() {
 		fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, proto)
 	}
 	if err != nil {

@@ -290,6 +290,10 @@ func (d *dgramSock) local() stack.Addr {
 func (d *dgramSock) PeerAddr() (stack.Addr, stack.Errno) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.peerAddr()
+}
+
+func (d *dgramSock) peerAddr() (stack.Addr, stack.Errno) {
 	if !d.connected || d.peer.Port == 0 {
 		return stack.Addr{}, unix.ENOTCONN
 	}

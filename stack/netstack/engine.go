@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,6 +51,12 @@ type Config struct {
 	// Gateways are default gateways, reached by the first link: at most one
 	// for each family counts. On an IP link a gateway need not be a neighbour.
 	Gateways []netip.Addr
+	// Admin lets sockets do what needs CAP_NET_ADMIN or CAP_NET_RAW in a kernel
+	// (SO_MARK, SO_RCVBUFFORCE, a high SO_PRIORITY, ...); otherwise EPERM.
+	Admin bool
+	// RcvBufMax, SndBufMax and TCPRcvMax are net.core.rmem_max, wmem_max and
+	// the third of net.ipv4.tcp_rmem, in bytes; 0 is Linux's default.
+	RcvBufMax, SndBufMax, TCPRcvMax int
 	// Clock is the source of time and of timers; nil is the real one.
 	Clock tcpip.Clock
 	// Logger receives diagnostics; nil discards them.
@@ -66,13 +73,22 @@ type Engine struct {
 	cookies atomic.Uint64
 	count   counters
 	errs    errRegistry
+
+	admin                           bool
+	rcvBufMax, sndBufMax, tcpRcvMax int
 }
 
 var _ stack.Engine = (*Engine)(nil)
 
 // New makes an engine. On error the links are left open.
 func New(cfg Config) (*Engine, error) {
-	e := &Engine{log: cfg.Logger}
+	e := &Engine{
+		log:       cfg.Logger,
+		admin:     cfg.Admin,
+		rcvBufMax: cmp.Or(cfg.RcvBufMax, memMax),
+		sndBufMax: cmp.Or(cfg.SndBufMax, memMax),
+		tcpRcvMax: cmp.Or(cfg.TCPRcvMax, tcpRcvMax),
+	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -152,7 +168,7 @@ func (e *Engine) setDefaults() error {
 		ptr(tcpip.TCPRecovery(tcpip.TCPRACKLossDetection)),
 		ptr(tcpip.TCPTimeWaitTimeoutOption(60 * time.Second)),
 		ptr(tcpip.TCPLingerTimeoutOption(60 * time.Second)),
-		&tcpip.TCPReceiveBufferSizeRangeOption{Min: tcpRcvMin, Default: tcpRcvDefault, Max: tcpRcvMax},
+		&tcpip.TCPReceiveBufferSizeRangeOption{Min: tcpRcvMin, Default: tcpRcvDefault, Max: e.tcpRcvMax},
 		&tcpip.TCPSendBufferSizeRangeOption{Min: tcpSndMin, Default: tcpSndDefault, Max: tcpSndMax},
 	} {
 		if err := e.st.SetTransportProtocolOption(tcp.ProtocolNumber, opt); err != nil {

@@ -1,6 +1,8 @@
 package netstack
 
 import (
+	"net/netip"
+
 	"gvisor.dev/gvisor/pkg/tcpip"
 
 	"github.com/alptrace/alptrace/stack"
@@ -10,6 +12,6 @@ import (
 func (d *dgramSock) sendFrom(data []byte, to *tcpip.FullAddress, c *sendControl) stack.Errno {
 	c.source = c.source.WithZone("")
 	cc := *c
-	cc.source = unspecified
+	cc.source = netip.Addr{}
 	return d.send(data, to, &cc)
 }

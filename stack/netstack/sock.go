@@ -57,6 +57,8 @@ type sock struct {
 	bound            stack.Addr
 
 	err stack.Errno // the pending error (sk_err)
+
+	ipOpts []byte // IP_OPTIONS
 }
 
 // init makes the socket ready for use with the netstack endpoint and its queue.
@@ -107,6 +109,11 @@ func (s *sock) is6() bool { return s.family == unix.AF_INET6 }
 
 // v6only is IPV6_V6ONLY.
 func (s *sock) v6only() bool { return s.is6() && s.opts.get(optV6Only) != 0 }
+
+// ipOptions is the value of IP_OPTIONS.
+func (s *sock) ipOptions() []byte { return s.ipOpts }
+
+func (s *sock) setIPOptions(b []byte) { s.ipOpts = b }
 
 // takeErr gives the pending error and clears it.
 func (s *sock) takeErr() stack.Errno {

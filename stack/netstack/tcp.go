@@ -141,6 +141,7 @@ func (t *tcpSock) reopen() {
 	old.Abort()
 	t.applyDefaults()
 	t.applyAll()
+	t.applyCongestion()
 	t.state, t.shut, t.harvested, t.fin = unconnected, 0, false, false
 	if t.hasPort || t.hasAddr {
 		if err := ep.Bind(toFull(int(t.family), t.bound)); err != nil {
@@ -334,6 +335,7 @@ func (t *tcpSock) Accept() (stack.Endpoint, stack.Errno) {
 	n.name = t.name
 	n.applyDefaults()
 	n.applyAll()
+	n.applyCongestion()
 	return n, 0
 }
 
@@ -387,6 +389,10 @@ func (t *tcpSock) LocalAddr() stack.Addr {
 func (t *tcpSock) PeerAddr() (stack.Addr, stack.Errno) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.peer()
+}
+
+func (t *tcpSock) peer() (stack.Addr, stack.Errno) {
 	switch t.linuxState() {
 	case tcpClose, tcpSynSent, tcpListen:
 		return stack.Addr{}, unix.ENOTCONN

@@ -1,0 +1,258 @@
+package netstack
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/alptrace/alptrace/stack"
+)
+
+// The options of the engine are compared with those of the kernel that the
+// test runs on: the same socket is made in both, and every option is got and
+// set with many values and lengths. Run it as root and as somebody else.
+
+// optionSocket is what setsockopt(2) and getsockopt(2) act on.
+type optionSocket interface {
+	set(level, name int, val []byte) stack.Errno
+	get(level, name int, val []byte) (int, stack.Errno)
+	close()
+}
+
+// kernelSocket is a socket of the kernel.
+type kernelSocket int
+
+func (k kernelSocket) set(level, name int, val []byte) stack.Errno {
+	p := append(val[:len(val):len(val)], 0)
+	_, _, e := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(k), uintptr(level), uintptr(name),
+		uintptr(unsafe.Pointer(&p[0])), uintptr(len(val)), 0)
+	return e
+}
+
+func (k kernelSocket) get(level, name int, val []byte) (int, stack.Errno) {
+	p := append(val[:len(val):len(val)], 0)
+	n := uint32(len(val))
+	_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(k), uintptr(level), uintptr(name),
+		uintptr(unsafe.Pointer(&p[0])), uintptr(unsafe.Pointer(&n)), 0)
+	copy(val, p)
+	return int(n), e
+}
+
+func (k kernelSocket) close() { unix.Close(int(k)) }
+
+// engineSocket is a socket of the engine.
+type engineSocket struct{ stack.Endpoint }
+
+func (e engineSocket) set(level, name int, val []byte) stack.Errno {
+	return e.SetOption(level, name, val)
+}
+
+func (e engineSocket) get(level, name int, val []byte) (int, stack.Errno) {
+	return e.GetOption(level, name, val)
+}
+
+func (e engineSocket) close() { e.Close() }
+
+type socketKind struct {
+	name                string
+	family, typ, proto  int
+	needsRoot, needsGID bool
+}
+
+var socketKinds = []socketKind{
+	{"tcp4", unix.AF_INET, unix.SOCK_STREAM, 0, false, false},
+	{"tcp6", unix.AF_INET6, unix.SOCK_STREAM, 0, false, false},
+	{"udp4", unix.AF_INET, unix.SOCK_DGRAM, 0, false, false},
+	{"udp6", unix.AF_INET6, unix.SOCK_DGRAM, 0, false, false},
+	{"ping4", unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_ICMP, false, true},
+	{"ping6", unix.AF_INET6, unix.SOCK_DGRAM, unix.IPPROTO_ICMPV6, false, true},
+	{"raw4", unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP, true, false},
+	{"raw6", unix.AF_INET6, unix.SOCK_RAW, unix.IPPROTO_ICMPV6, true, false},
+	{"raw4 udp", unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_UDP, true, false},
+	{"raw6 udp", unix.AF_INET6, unix.SOCK_RAW, unix.IPPROTO_UDP, true, false},
+}
+
+var optionLevels = []struct {
+	name      string
+	level     int
+	last      int
+	increment int
+}{
+	{"SOL_SOCKET", unix.SOL_SOCKET, 90, 1},
+	{"SOL_IP", unix.SOL_IP, 60, 1},
+	{"SOL_IPV6", unix.SOL_IPV6, 80, 1},
+	{"SOL_TCP", unix.SOL_TCP, 50, 1},
+	{"SOL_UDP", unix.SOL_UDP, 105, 1},
+	{"SOL_RAW", unix.SOL_RAW, 8, 1},
+	{"SOL_ICMPV6", unix.SOL_ICMPV6, 3, 1},
+	{"SOL_NETLINK", unix.SOL_NETLINK, 2, 1},
+}
+
+var optionValues = []int64{-1 << 31, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7, 63, 64, 87, 88, 119, 121, 127, 128, 255, 256, 536, 1000,
+	1279, 1280, 32767, 32768, 65535, 65536, 100000, 200000, 1 << 20, 3000000, 1<<31 - 1}
+
+var optionLengths = []int{0, 1, 2, 3, 4, 5, 8, 12, 16, 20, 41, 64}
+
+// transcript gets and sets one option in every way and says what came of it.
+func transcript(mk func() optionSocket, level, name int) []string {
+	var lines []string
+	show := func(s optionSocket, n int) string {
+		val := make([]byte, n)
+		got, err := s.get(level, name, val)
+		if err != 0 {
+			return unix.ErrnoName(err)
+		}
+		return fmt.Sprintf("%d %x", got, val[:min(got, n)])
+	}
+	s := mk()
+	for _, n := range optionLengths {
+		lines = append(lines, fmt.Sprintf("get len %d: %s", n, show(s, n)))
+	}
+	s.close()
+	for _, v := range optionValues {
+		s := mk()
+		var b [4]byte
+		binary.NativeEndian.PutUint32(b[:], uint32(v))
+		err := s.set(level, name, b[:])
+		lines = append(lines, fmt.Sprintf("set %d: %s, get %s", v, unix.ErrnoName(err), show(s, 16)))
+		s.close()
+	}
+	for _, n := range optionLengths {
+		s := mk()
+		b := make([]byte, n)
+		if n > 0 {
+			b[0] = 1
+		}
+		err := s.set(level, name, b)
+		lines = append(lines, fmt.Sprintf("set len %d: %s, get %s", n, unix.ErrnoName(err), show(s, 16)))
+		s.close()
+	}
+	return lines
+}
+
+// difference is a way in which the engine differs from Linux, and why.
+type difference struct {
+	level, name int
+	lines       string // those that begin so; empty for all
+	why         string
+}
+
+var knownDifferences = []difference{
+	{unix.SOL_SOCKET, unix.SO_COOKIE, "", "a number of its own for every socket"},
+	{unix.SOL_SOCKET, unix.SO_NETNS_COOKIE, "", "the number of the network namespace"},
+	{unix.SOL_SOCKET, unix.SO_ATTACH_BPF, "", "depends on the descriptors of the process"},
+	{unix.SOL_SOCKET, 52, "", "SO_ATTACH_REUSEPORT_EBPF: depends on the descriptors of the process"},
+	{unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, "set len 16", "filters are not offered"},
+	{unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, "", "an index that is no interface's is not kept by netstack"},
+	{unix.SOL_SOCKET, 80, "", "SO_DEVMEM_DONTNEED: devices' memory is not offered"},
+	{unix.SOL_TCP, unix.TCP_CONGESTION, "get", "the default algorithm is the system's"},
+	{unix.SOL_TCP, unix.TCP_CC_INFO, "", "depends on the algorithm"},
+	{unix.SOL_TCP, unix.TCP_TIMESTAMP, "", "a clock"},
+	{unix.SOL_TCP, unix.TCP_INFO, "", "last_data_sent and its like count from a clock"},
+	{unix.SOL_TCP, unix.TCP_REPAIR, "", "repair is not offered"},
+	{unix.SOL_TCP, unix.TCP_REPAIR_QUEUE, "", "repair is not offered"},
+	{unix.SOL_TCP, unix.TCP_REPAIR_WINDOW, "", "repair is not offered"},
+	{unix.SOL_TCP, unix.TCP_QUEUE_SEQ, "", "repair is not offered"},
+	{unix.SOL_TCP, unix.TCP_FASTOPEN_KEY, "set len 16", "fast open is not offered"},
+	{unix.SOL_UDP, unix.UDP_SEGMENT, "", "segmentation is not offered"},
+	{unix.SOL_UDP, unix.UDP_GRO, "", "segmentation is not offered"},
+	{unix.SOL_UDP, 100, "", "UDP_ENCAP: encapsulation of IPsec is not offered"},
+	{unix.SOL_IP, unix.IP_OPTIONS, "set", "options other than end and no-operation are not offered"},
+	{unix.SOL_IP, unix.IP_ADD_SOURCE_MEMBERSHIP, "", "source filters are not offered"},
+}
+
+func isKnown(level, name int, line string) bool {
+	for _, d := range knownDifferences {
+		if d.level == level && d.name == name && strings.HasPrefix(line, d.lines) {
+			return true
+		}
+	}
+	return false
+}
+
+func sysctl(name string, field int) int {
+	b, err := os.ReadFile("/proc/sys/" + name)
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b))
+	if field >= len(f) {
+		return 0
+	}
+	n, _ := strconv.Atoi(f[field])
+	return n
+}
+
+func TestOptionsLikeLinux(t *testing.T) {
+	root := os.Geteuid() == 0
+	if root {
+		// A namespace of its own, where ICMP echo sockets are allowed. The
+		// thread is not unlocked, so it ends with the test.
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Logf("no network namespace of its own: %v", err)
+		}
+		_ = os.WriteFile(fmt.Sprintf("/proc/self/task/%d/net/../../../../sys/net/ipv4/ping_group_range", unix.Gettid()), []byte("0 2147483647"), 0)
+		_ = os.WriteFile("/proc/thread-self/net/ping", nil, 0)
+		_ = writeThreadSysctl("net/ipv4/ping_group_range", "0 2147483647")
+	}
+	e, err := New(Config{
+		Admin:     root,
+		RcvBufMax: sysctl("net/core/rmem_max", 0),
+		SndBufMax: sysctl("net/core/wmem_max", 0),
+		TCPRcvMax: sysctl("net/ipv4/tcp_rmem", 2),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	for _, k := range socketKinds {
+		fd, err := unix.Socket(k.family, k.typ, k.proto)
+		if err != nil {
+			t.Logf("%s: not possible here: %v", k.name, err)
+			continue
+		}
+		unix.Close(fd)
+		native := func() optionSocket {
+			fd, err := unix.Socket(k.family, k.typ|unix.SOCK_CLOEXEC, k.proto)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return kernelSocket(fd)
+		}
+		ours := func() optionSocket {
+			ep, err := e.Socket(k.family, k.typ, k.proto)
+			if err != 0 {
+				t.Fatalf("%s: %v", k.name, err)
+			}
+			return engineSocket{ep}
+		}
+		for _, l := range optionLevels {
+			for name := 0; name <= l.last; name++ {
+				want := transcript(native, l.level, name)
+				got := transcript(ours, l.level, name)
+				var diff []string
+				for i := range want {
+					if want[i] != got[i] && !isKnown(l.level, name, want[i]) {
+						diff = append(diff, fmt.Sprintf("\tLinux:  %s\n\tengine: %s", want[i], got[i]))
+					}
+				}
+				if len(diff) > 0 {
+					t.Errorf("%s: %s %d: %d lines differ, such as\n%s", k.name, l.name, name, len(diff), strings.Join(diff[:min(len(diff), 2)], "\n"))
+				}
+			}
+		}
+	}
+}
+
+// writeThreadSysctl writes a sysctl of the calling thread's network namespace.
+func writeThreadSysctl(name, value string) error {
+	return os.WriteFile("/proc/thread-self/root/proc/sys/"+name, []byte(value), 0)
+}

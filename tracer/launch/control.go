@@ -147,7 +147,7 @@ func (p *Process) orphaned(ended bool) {
 	p.log.Error("the guard has died; killing the program", "guard", p.guardPID)
 	self := filters("/proc/self/status")
 	guard.KillAll(-1, func(pid int) bool {
-		return pid != p.guardPID && filters(filepath.Join("/proc", strconv.Itoa(pid), "status")) > self
+		return pid == p.Pid() || pid != p.guardPID && filters(filepath.Join("/proc", strconv.Itoa(pid), "status")) > self
 	})
 }
 

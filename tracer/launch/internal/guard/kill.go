@@ -12,14 +12,17 @@ import "syscall"
 // when a child has ended.
 func KillAll(sigs int, ours func(pid int) bool) {
 	var buf [1024]byte
+	killed := map[int]bool{} // and perhaps not reaped yet
 	for {
 		left := false
 		for _, pid := range children() {
-			if ours(pid) {
-				left = true
+			if killed[pid] || ours(pid) {
+				left, killed[pid] = true, true
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 				var ws syscall.WaitStatus
-				_, _ = syscall.Wait4(pid, &ws, syscall.WNOHANG|waitAll, nil)
+				if got, _ := syscall.Wait4(pid, &ws, syscall.WNOHANG|waitAll, nil); got == pid {
+					delete(killed, pid)
+				}
 			}
 		}
 		if !left {

@@ -43,7 +43,8 @@
 #include <unistd.h>
 
 #define UNUSED __attribute__((unused))
-#define LIFETIME 25 /* seconds until a program that hangs is ended by SIGALRM */
+#define LIFETIME 24 /* seconds until a process that hangs is ended */
+#define PATIENCE 9  /* seconds until its blocking calls begin to answer EINTR */
 
 /*
  * A thread or process that runs beside others names its stream: its lines start
@@ -148,10 +149,32 @@ UNUSED static const char *outcome(long r, int err)
 	(int)r_;                                                 \
 })
 
+UNUSED static void on_alarm(int sig)
+{
+	static volatile sig_atomic_t rings;
+
+	(void)sig;
+	if (++rings > LIFETIME - PATIENCE)
+		_exit(96);
+}
+
+/*
+ * arm interrupts what blocks for too long, once a second, so that one call that
+ * never returns costs one line of the transcript and not the rest of it.
+ */
+UNUSED static void arm(void)
+{
+	struct sigaction sa = {.sa_handler = on_alarm};
+	struct itimerval it = {{1, 0}, {PATIENCE, 0}};
+
+	sigaction(SIGALRM, &sa, NULL);
+	setitimer(ITIMER_REAL, &it, NULL);
+}
+
 UNUSED static void begin(void)
 {
 	setvbuf(stdout, NULL, _IONBF, 0);
-	alarm(LIFETIME);
+	arm();
 }
 
 UNUSED static void msleep(int ms)
@@ -446,7 +469,7 @@ UNUSED static pid_t xfork(void)
 	pid_t pid = must(fork());
 
 	if (pid == 0)
-		alarm(LIFETIME);
+		arm();
 	return pid;
 }
 

@@ -31,7 +31,7 @@ int main(void)
 	mask("mask", p[1], POLLIN | POLLPRI | POLLOUT);
 	T(recv(p[1], b, 1, MSG_OOB | MSG_PEEK));
 	T(recv(p[1], b, 1, MSG_OOB));
-	say("the byte: %c", b[0]);
+	say("the byte: %#x", b[0]);
 	T(recv(p[1], b, 1, MSG_OOB));
 	say("at mark: %d", at_mark(p[1]));
 	msleep(20);

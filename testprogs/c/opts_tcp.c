@@ -85,10 +85,14 @@ int main(void)
 	}
 	say("listening: backlog %u pending %u", ti.tcpi_sacked, ti.tcpi_unacked);
 	must(shutdown(p[0], SHUT_WR));
-	msleep(30);
 	for (int i = 0; i < 2; i++) {
-		n = sizeof ti;
-		must(getsockopt(p[i], IPPROTO_TCP, TCP_INFO, &ti, &n));
+		for (int k = 0; k < 200; k++) { /* until the FIN is acknowledged */
+			n = sizeof ti;
+			must(getsockopt(p[i], IPPROTO_TCP, TCP_INFO, &ti, &n));
+			if (ti.tcpi_state == (i ? TCP_CLOSE_WAIT : TCP_FIN_WAIT2))
+				break;
+			msleep(10);
+		}
 		say("half-closed, end %d: state %u", i, ti.tcpi_state);
 	}
 	say("-- TCP_CONGESTION");

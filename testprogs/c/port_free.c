@@ -151,7 +151,7 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "nothing") == 0)
 		return 4;
 	if (argc > 2 && strcmp(argv[1], "wait") == 0) {
-		alarm(LIFETIME);
+		arm();
 		must(write(atoi(argv[2]), "g", 1));
 		pause();
 	}

@@ -82,9 +82,7 @@ type pen struct {
 func writePicture(rows []row, w io.Writer) error {
 	byID := make(map[string]*row, len(rows))
 	for i := range rows {
-		if rows[i].Err == nil {
-			byID[rows[i].id] = &rows[i]
-		}
+		byID[rows[i].id] = &rows[i]
 	}
 	height := 0.0
 	var shown [2][]panel
@@ -173,6 +171,11 @@ func (p *pen) panel(pan panel, byID map[string]*row, x, y float64) {
 
 // bar draws a row: its label, bar, spread, target and value, around the height y.
 func (p *pen) bar(r *row, left, y, scale float64) {
+	p.text(left-8, y-3, 9.5, false, -1, ink, r.label)
+	if r.Err != nil {
+		p.text(left+6, y-3, 9.5, true, 0, missed, "failed")
+		return
+	}
 	fill := untested
 	switch {
 	case r.target != 0 && r.passed():
@@ -181,7 +184,6 @@ func (p *pen) bar(r *row, left, y, scale float64) {
 		fill = missed
 	}
 	v := max(r.figure(), 0)
-	p.text(left-8, y-3, 9.5, false, -1, ink, r.label)
 	p.box(left, y-barHeight/2, v*scale, barHeight, fill)
 	end := v
 	least, most := v, v

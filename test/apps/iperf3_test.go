@@ -54,7 +54,7 @@ func TestIperf3(t *testing.T) {
 	for _, c := range cases {
 		var r iperfReport
 		if err := json.Unmarshal([]byte(s.read(c.name+".json")), &r); err != nil || r.Error != "" {
-			t.Errorf("%s: %v %s", c.name, err, r.Error)
+			t.Errorf("%s: %v %s\nserver:\n%s", c.name, err, r.Error, tail(s.read("iperf3.log")))
 			continue
 		}
 		if got := len(r.End.Streams); got != c.streams {

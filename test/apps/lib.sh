@@ -23,6 +23,8 @@ stop() {
 
 cleanup() {
 	local p
+	for p in ${started[@]+"${started[@]}"}; do kill -TERM "$p" 2>/dev/null && set -- again; done
+	[ $# = 0 ] || sleep 0.3 # for servers that end their own processes
 	for p in ${started[@]+"${started[@]}"}; do kill -KILL "$p" 2>/dev/null; done
 }
 trap cleanup EXIT
@@ -32,6 +34,7 @@ listening() {
 	local i
 	for ((i = 0; i < 300; i++)); do
 		(exec 3<>"/dev/tcp/${2:-127.0.0.1}/$1") 2>/dev/null && return 0
+		[ ${#started[@]} = 0 ] || kill -0 "${started[@]}" 2>/dev/null || fail "no server runs any more"
 		sleep 0.05
 	done
 	fail "nothing listens on ${2:-127.0.0.1} port $1"

@@ -60,9 +60,9 @@ for i in 1 2 3 4 5 6 7 8; do curl -sS --fail -o p$i http://127.0.0.1:8081/big & 
 join "${pids[@]}"
 for i in 1 2 3 4 5 6 7 8; do same "parallel $i" p$i www/big; done
 # One connection, 100 requests.
-for i in $(seq 100); do same "keepalive $i" one.$i www/small; done
-conns=$(curl -sS --fail -w '%{stderr}%{num_connects}\n' -o /dev/null 'http://127.0.0.1:8080/small?[1-100]' 2>&1 | awk '{n += $1} END {print n}')
+conns=$(curl -sS --fail -w '%{stderr}%{num_connects}\n' -o 'one.#1' 'http://127.0.0.1:8080/small?[1-100]' 2>&1 | awk '{n += $1} END {print n}')
 equal "connections of 100 requests" "$conns" 1
+for i in $(seq 100); do same "keepalive $i" one.$i www/small; done
 curl -sS --fail -T post http://127.0.0.1:8080/up/file || fail "PUT"
 same put www/up/file post
 curl -sS --fail -r 12345-2345678 -o part http://127.0.0.1:8080/big || fail "range"

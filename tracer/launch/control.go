@@ -109,6 +109,8 @@ func (p *Process) read() {
 		case guard.NoneLeft:
 			p.close(ended)
 			return
+		case guard.FailPrivs, guard.FailFilter, guard.FailExec, guard.Listener:
+			// the shim's, on its own socket
 		case guard.FailFork:
 			ended = true
 			p.finish(0, p.failure(r))
@@ -145,6 +147,8 @@ func (p *Process) close(ended bool) {
 // PDEATHSIG, its descendants by alptrace, to which they have been reparented.
 func (p *Process) orphaned(ended bool) {
 	p.log.Error("the guard has died; killing the program", "guard", p.guardPID)
+	// Its children are alptrace's only once it is a zombie.
+	_ = unix.Waitid(unix.P_PID, p.guardPID, nil, unix.WEXITED|unix.WNOWAIT, nil)
 	self := filters("/proc/self/status")
 	guard.KillAll(-1, func(pid int) bool {
 		return pid == p.Pid() || pid != p.guardPID && filters(filepath.Join("/proc", strconv.Itoa(pid), "status")) > self

@@ -35,6 +35,7 @@ type guard struct {
 
 	running bool // the program has not ended
 	stopped bool // the program is stopped
+	child   bool // SIGCHLD came, and children are to be waited for
 	wake    bool // alptrace is yet to answer Continued
 
 	seen [numSignals + 1]int64 // when the guard got a signal that alptrace has not reported, ms
@@ -195,14 +196,17 @@ func (g *guard) step() (done bool) {
 	poll(fds[:], g.timeout())
 	if fds[1].revents != 0 {
 		g.signals()
-		if g.reap() {
-			g.report(NoneLeft, 0, 0)
-			return true
-		}
 	}
 	if fds[0].revents != 0 && !g.orders() {
 		KillAll(g.sigs, func(int) bool { return true })
 		return true
+	}
+	if g.child { // set by whoever drained the pipe, orders included
+		g.child = false
+		if g.reap() {
+			g.report(NoneLeft, 0, 0)
+			return true
+		}
 	}
 	g.release()
 	if g.wake {
@@ -257,7 +261,9 @@ func (g *guard) signals() {
 
 func (g *guard) seenSignal(sig int) {
 	switch {
-	case sig < 1 || sig > numSignals || sig == int(syscall.SIGCHLD):
+	case sig == int(syscall.SIGCHLD):
+		g.child = true
+	case sig < 1 || sig > numSignals:
 	case g.held[sig] != 0:
 		g.held[sig] = 0
 		if !g.sameGroup() {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -181,4 +182,37 @@ func BenchmarkUDPSend(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkIdle reports what an idle connection costs this process: the far
+// stack's endpoint, the host's socket and two goroutines, and the near stack's
+// endpoint and the peer's goroutine of this test.
+func BenchmarkIdle(b *testing.B) {
+	const flows = 2000
+	hold := make(chan struct{})
+	memory := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc + m.StackInuse
+	}
+	n := newNear(b, Config{DrainTimeout: -1})
+	to := n.via(host(b, "127.0.0.1:0", func(c *net.TCPConn) { <-hold; c.Close() }))
+	conns := make([]*conn, flows)
+	for range b.N {
+		before := memory()
+		for i := range conns {
+			c, err := n.connect(to, 5*time.Second)
+			if err != nil {
+				b.Fatal(err)
+			}
+			conns[i] = c
+		}
+		b.ReportMetric(float64(memory()-before)/flows, "B/flow")
+		for _, c := range conns {
+			c.Close()
+		}
+	}
+	close(hold)
 }

@@ -99,11 +99,12 @@ func segmentPayload(mtu int, ep tcpip.Endpoint) int {
 	return max(1, 65536/mss) * mss
 }
 
-// run serves the flow until it has ended.
+// run starts both directions, in goroutines of their own: the caller's has a
+// stack that connecting has made grow.
 func (f *tcpFlow) run() {
 	f.log.Debug("relay: flow begins")
 	go f.pumpIn()
-	f.pumpOut()
+	go f.pumpOut()
 }
 
 // pumpOut copies from the near stack to the host.

@@ -29,7 +29,8 @@ type dgramSock struct {
 	corked *corked   // UDP_CORK or MSG_MORE
 	errq   *errQueue // once IP_RECVERR has been set
 	groups []membership
-	filter uint32 // ICMP_FILTER
+	filter uint32                // ICMP_FILTER
+	sticky *tcpip.IPv6PacketInfo // IPV6_PKTINFO as an option
 }
 
 var _ stack.Endpoint = (*dgramSock)(nil)

@@ -100,6 +100,9 @@ func (d *dgramSock) Send(m *stack.Message) (int, stack.Errno) {
 		return 0, err
 	}
 	var c sendControl
+	if d.sticky != nil {
+		c.messages.HasIPv6PacketInfo, c.messages.IPv6PacketInfo = true, *d.sticky
+	}
 	if err := d.parseControl(m.Control, &c); err != 0 {
 		return 0, err
 	}

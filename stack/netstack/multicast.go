@@ -145,7 +145,7 @@ func (e *Engine) nicOf(m mreqn) (tcpip.NICID, stack.Errno) {
 		return 0, 0
 	}
 	nic := e.st.CheckLocalAddress(0, ipv4Number, fromIP(m.addr))
-	if nic == 0 {
+	if nic == 0 || m.addr == broadcast4 {
 		return 0, unix.ENODEV
 	}
 	return nic, 0

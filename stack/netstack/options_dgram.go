@@ -35,7 +35,7 @@ var rawOptions = map[int]option{
 
 // rawOptions6 are the options of level SOL_RAW on AF_INET6.
 var rawOptions6 = map[int]option{
-	unix.IPV6_CHECKSUM: {set: setChecksum6, read: readChecksum6},
+	unix.IPV6_CHECKSUM: {set: setRawChecksum6, read: readChecksum6},
 }
 
 // icmpv6Options are the options of level SOL_ICMPV6.

@@ -38,8 +38,8 @@ var ipOptions = map[int]option{
 	unix.IP_RECVTOS:              {id: optRecvTOS, check: flag},
 	unix.IP_MTU:                  {read: readMTU},
 	unix.IP_FREEBIND:             {id: optFreebind, check: flag, needByte: true},
-	unix.IP_IPSEC_POLICY:         {set: privileged(unix.EOPNOTSUPP), noGet: unix.ENOPROTOOPT, early: true},
-	unix.IP_XFRM_POLICY:          {set: privileged(unix.EOPNOTSUPP), noGet: unix.ENOPROTOOPT, early: true},
+	unix.IP_IPSEC_POLICY:         {set: setPolicy, noGet: unix.ENOPROTOOPT, early: true},
+	unix.IP_XFRM_POLICY:          {set: setXfrmPolicy, noGet: unix.ENOPROTOOPT, early: true},
 	unix.IP_PASSSEC:              {id: optPassSec, check: flag},
 	unix.IP_TRANSPARENT:          {id: optTransparent, check: adminFlag, needByte: true},
 	unix.IP_ORIGDSTADDR:          {id: optRecvOrigDst, check: flag},
@@ -60,7 +60,7 @@ var ipOptions = map[int]option{
 	unix.IP_BLOCK_SOURCE:           {set: setSourceMembership, noGet: unix.ENOPROTOOPT, early: true},
 	unix.IP_ADD_SOURCE_MEMBERSHIP:  {set: setSourceMembership, noGet: unix.ENOPROTOOPT, early: true},
 	unix.IP_DROP_SOURCE_MEMBERSHIP: {set: setSourceMembership, noGet: unix.ENOPROTOOPT, early: true},
-	unix.IP_MSFILTER:               {set: refuse(unix.EINVAL), get: getMSFilter, early: true},
+	unix.IP_MSFILTER:               {set: refuse(unix.EINVAL), noGet: unix.EINVAL, early: true},
 	unix.MCAST_JOIN_GROUP:          {set: setGroup(true), noGet: unix.ENOPROTOOPT, early: true},
 	unix.MCAST_LEAVE_GROUP:         {set: setGroup(false), noGet: unix.ENOPROTOOPT, early: true},
 	unix.MCAST_BLOCK_SOURCE:        {set: setSourceGroup, noGet: unix.ENOPROTOOPT, early: true},
@@ -250,9 +250,22 @@ func readIPProtocol(t target) (int64, stack.Errno) {
 	return 0, 0
 }
 
-func getMSFilter(_ target, val []byte) (int, stack.Errno) {
-	if len(val) < 16 {
-		return 0, unix.EINVAL
+// setPolicy is IP_IPSEC_POLICY: there is no IPsec (xfrm_user_policy).
+func setPolicy(t target, val []byte) stack.Errno {
+	switch {
+	case !t.engine.admin:
+		return unix.EPERM
+	case len(val) == 0:
+		return unix.EMSGSIZE
 	}
-	return 0, unix.ENODEV
+	return unix.EOPNOTSUPP
+}
+
+// setXfrmPolicy is IP_XFRM_POLICY. The kernel knows it by the socket's own
+// family only.
+func setXfrmPolicy(t target, val []byte) stack.Errno {
+	if err := setPolicy(t, val); err != unix.EOPNOTSUPP || t.is6() {
+		return err
+	}
+	return unix.EINVAL
 }

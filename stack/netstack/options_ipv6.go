@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -46,8 +47,8 @@ var ipv6Options = map[int]option{
 	ipv62292HopLimit:              {id: opt2292HopLimit, check: flag},
 	ipv6FlowInfo:                  {id: optFlowInfo, check: flag},
 	unix.IPV6_UNICAST_HOPS:        {id: optHops, check: checkHops, read: readHops},
-	unix.IPV6_MULTICAST_IF:        {id: optMulticastIf6, check: checkMulticastIf6},
-	unix.IPV6_MULTICAST_HOPS:      {id: optMulticastHops, check: checkMulticastHops},
+	unix.IPV6_MULTICAST_IF:        {id: optMulticastIf6, check: checkMulticastIf6, noStream: true},
+	unix.IPV6_MULTICAST_HOPS:      {id: optMulticastHops, check: orDefault(0, 255, 1), noStream: true},
 	unix.IPV6_MULTICAST_LOOP:      {id: optMulticastLoop6, check: within(0, 1)},
 	unix.IPV6_ADD_MEMBERSHIP:      {set: setMembership6(true), noGet: unix.ENOPROTOOPT},
 	unix.IPV6_DROP_MEMBERSHIP:     {set: setMembership6(false), noGet: unix.ENOPROTOOPT},
@@ -56,15 +57,15 @@ var ipv6Options = map[int]option{
 	unix.IPV6_MTU:                 {id: optMTU6, check: checkMTU6, read: readMTU6},
 	unix.IPV6_RECVERR:             {id: optRecvErr6, check: flag},
 	unix.IPV6_V6ONLY:              {id: optV6Only, check: checkV6Only, read: readV6Only},
-	unix.IPV6_JOIN_ANYCAST:        {set: refuse(unix.EINVAL), noGet: unix.ENOPROTOOPT},
-	unix.IPV6_LEAVE_ANYCAST:       {set: refuse(unix.EINVAL), noGet: unix.ENOPROTOOPT},
+	unix.IPV6_JOIN_ANYCAST:        {set: setAnycast(unix.EADDRNOTAVAIL), noGet: unix.ENOPROTOOPT},
+	unix.IPV6_LEAVE_ANYCAST:       {set: setAnycast(unix.ENOENT), noGet: unix.ENOPROTOOPT},
 	ipv6MulticastAll:              {id: optMulticastAll6, check: flag},
 	ipv6RouterAlertIsolate:        {id: optRouterAlertIsolate, check: flag},
 	ipv6RecvErr4884:               {id: optRecvErr48846, check: within(0, 1)},
-	ipv6FlowLabelMgr:              {set: refuse(unix.EINVAL), noGet: unix.EINVAL},
+	ipv6FlowLabelMgr:              {set: refuse(unix.EINVAL), get: getFlowLabel},
 	ipv6FlowInfoSend:              {id: optFlowInfoSend, check: flag},
-	unix.IPV6_IPSEC_POLICY:        {set: privileged(unix.EOPNOTSUPP), noGet: unix.ENOPROTOOPT, early: true},
-	unix.IPV6_XFRM_POLICY:         {set: privileged(unix.EOPNOTSUPP), noGet: unix.ENOPROTOOPT, early: true},
+	unix.IPV6_IPSEC_POLICY:        {set: setPolicy, noGet: unix.ENOPROTOOPT, early: true},
+	unix.IPV6_XFRM_POLICY:         {set: setXfrmPolicy6, noGet: unix.ENOPROTOOPT, early: true},
 	unix.IPV6_HDRINCL:             {on: kindRaw, id: optHdrIncl, check: flag},
 	unix.MCAST_JOIN_GROUP:         {set: setGroup(true), noGet: unix.ENOPROTOOPT},
 	unix.MCAST_LEAVE_GROUP:        {set: setGroup(false), noGet: unix.ENOPROTOOPT},
@@ -119,7 +120,7 @@ func setAddrForm(t target, val []byte) stack.Errno {
 }
 
 func getAddrForm(t target, val []byte) (int, stack.Errno) {
-	if t.kind&(kindTCP|kindUDP) == 0 {
+	if t.proto != unix.IPPROTO_TCP && t.proto != unix.IPPROTO_UDP {
 		return 0, unix.ENOPROTOOPT
 	}
 	if _, err := t.peerOf(); err != 0 {
@@ -145,15 +146,24 @@ func getPktOptions(t target, _ []byte) (int, stack.Errno) {
 
 // setChecksum6 is IPV6_CHECKSUM (RFC 3542 3.1).
 func setChecksum6(t target, val []byte) stack.Errno {
-	v := int(int32(binary.NativeEndian.Uint32(val)))
-	if t.proto == unix.IPPROTO_ICMPV6 || v > 0 && v&1 != 0 {
+	if t.proto == unix.IPPROTO_ICMPV6 {
 		return unix.EINVAL
 	}
-	if v < 0 {
-		v = -1
+	return setRawChecksum6(t, val)
+}
+
+// setRawChecksum6 is IPV6_CHECKSUM at level SOL_RAW, where Linux lets ICMPv6
+// sockets have it too. netstack computes their checksums all the same.
+func setRawChecksum6(t target, val []byte) stack.Errno {
+	v := int(int32(binary.NativeEndian.Uint32(val)))
+	if v > 0 && v&1 != 0 {
+		return unix.EINVAL
 	}
-	if err := t.ep.SetSockOptInt(tcpip.IPv6Checksum, v); err != nil {
-		return errno(err)
+	v = max(v, -1)
+	if t.proto != unix.IPPROTO_ICMPV6 {
+		if err := t.ep.SetSockOptInt(tcpip.IPv6Checksum, v); err != nil {
+			return errno(err)
+		}
 	}
 	t.opts.set(optChecksum6, int64(v)+2) // 0 is never set
 	return 0
@@ -183,17 +193,7 @@ func readHops(t target) (int64, stack.Errno) {
 	return 64, 0
 }
 
-func checkMulticastHops(t target, v int64) (int64, stack.Errno) {
-	if t.kind == kindTCP {
-		return 0, unix.ENOPROTOOPT
-	}
-	return orDefault(0, 255, 1)(t, v)
-}
-
 func checkMulticastIf6(t target, v int64) (int64, stack.Errno) {
-	if t.kind == kindTCP {
-		return 0, unix.ENOPROTOOPT
-	}
 	if v != 0 && !t.engine.st.CheckNIC(tcpip.NICID(v)) {
 		return 0, unix.ENODEV
 	}
@@ -241,15 +241,25 @@ func readV6Only(t target) (int64, stack.Errno) {
 }
 
 // setStickyPktinfo is IPV6_PKTINFO as an option: a source for everything sent.
-func setStickyPktinfo(_ target, val []byte) stack.Errno {
+func setStickyPktinfo(t target, val []byte) stack.Errno {
 	if len(val) < unix.SizeofInet6Pktinfo {
 		return unix.EINVAL
 	}
-	var zero [unix.SizeofInet6Pktinfo]byte
-	if [unix.SizeofInet6Pktinfo]byte(val[:unix.SizeofInet6Pktinfo]) == zero {
+	info := tcpip.IPv6PacketInfo{
+		NIC:  tcpip.NICID(binary.NativeEndian.Uint32(val[16:])),
+		Addr: fromIP(netip.AddrFrom16([16]byte(val))),
+	}
+	if dev := t.opts.get(optBindToDevice); dev != 0 && info.NIC != 0 && tcpip.NICID(dev) != info.NIC {
+		return unix.EINVAL
+	}
+	if t.dgram == nil {
 		return 0
 	}
-	return unix.ENOPROTOOPT
+	t.dgram.sticky = nil
+	if info != (tcpip.IPv6PacketInfo{}) {
+		t.dgram.sticky = &info
+	}
+	return 0
 }
 
 // setExtHeader is an extension header to send with everything; none but the
@@ -350,6 +360,35 @@ func setUnicastIf6(t target, val []byte) stack.Errno {
 
 func readUnicastIf6(t target) (int64, stack.Errno) {
 	return networkOrder(t.opts.get(optUnicastIf6)), 0
+}
+
+func setXfrmPolicy6(t target, val []byte) stack.Errno {
+	if err := setPolicy(t, val); err != unix.EOPNOTSUPP {
+		return err
+	}
+	return unix.EINVAL
+}
+
+// setAnycast is IPV6_JOIN_ANYCAST and IPV6_LEAVE_ANYCAST: no address of the
+// stack is an anycast address.
+func setAnycast(err stack.Errno) func(target, []byte) stack.Errno {
+	return func(t target, val []byte) stack.Errno {
+		switch {
+		case len(val) < 20:
+			return unix.EINVAL
+		case err == unix.EADDRNOTAVAIL && !t.engine.admin:
+			return unix.EPERM
+		}
+		return err
+	}
+}
+
+func getFlowLabel(_ target, val []byte) (int, stack.Errno) {
+	const flowLabelReqLen = 32
+	if len(val) < flowLabelReqLen {
+		return 0, unix.EINVAL
+	}
+	return 0, unix.ENOENT
 }
 
 func getOriginalDst6(_ target, val []byte) (int, stack.Errno) {

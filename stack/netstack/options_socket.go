@@ -83,7 +83,7 @@ var socketOptions = map[int]option{
 	82:                       {id: optRcvPriority, check: flag}, // SO_RCVPRIORITY
 	unix.SO_RXQ_OVFL:         {id: optRxqOvfl, check: flag},
 	unix.SO_WIFI_STATUS:      {id: optWifiStatus, check: flag},
-	unix.SO_PEEK_OFF:         {id: optPeekOff, check: checkPeekOff},
+	unix.SO_PEEK_OFF:         {id: optPeekOff, check: checkPeekOff, read: readPeekOff},
 	unix.SO_NOFCS:            {id: optNoFCS, check: flag},
 	unix.SO_SELECT_ERR_QUEUE: {id: optSelectErrQueue, check: flag},
 	unix.SO_BUSY_POLL:        {id: optBusyPoll, check: within(0, math.MaxInt32)},
@@ -406,6 +406,13 @@ func checkPeekOff(t target, v int64) (int64, stack.Errno) {
 	return v, 0
 }
 
+func readPeekOff(t target) (int64, stack.Errno) {
+	if t.kind&(kindPing|kindRaw) != 0 {
+		return 0, unix.EOPNOTSUPP
+	}
+	return t.opts.get(optPeekOff), 0
+}
+
 func checkZeroCopy(t target, v int64) (int64, stack.Errno) {
 	if t.kind&(kindTCP|kindUDP) == 0 {
 		return 0, unix.EOPNOTSUPP
@@ -437,19 +444,25 @@ func readTxRehash(t target) (int64, stack.Errno) {
 
 func setBusyPollBudget(t target, val []byte) stack.Errno {
 	v := int32(binary.NativeEndian.Uint32(val))
-	if v < 0 || v > math.MaxUint16 {
+	switch {
+	case v < 0:
 		return unix.EINVAL
-	}
-	if int64(v) > t.opts.get(optBusyPollBudget) && !t.engine.admin {
+	case int64(v) > t.opts.get(optBusyPollBudget) && !t.engine.admin:
 		return unix.EPERM
+	case v > math.MaxUint16:
+		return unix.EINVAL
 	}
 	t.opts.set(optBusyPollBudget, int64(v))
 	return 0
 }
 
 func getPacingRate(t target, val []byte) (int, stack.Errno) {
+	rate := uint64(t.opts.get(optPacingRate))
+	if len(val) < 8 {
+		return putInt(val, int64(min(rate, math.MaxUint32)))
+	}
 	var b [8]byte
-	binary.NativeEndian.PutUint64(b[:], uint64(t.opts.get(optPacingRate)))
+	binary.NativeEndian.PutUint64(b[:], rate)
 	return putBytes(val, b[:])
 }
 

@@ -57,7 +57,7 @@ var tcpOptions = map[int]option{
 	unix.TCP_FASTOPEN_NO_COOKIE:   {id: optFastOpenNoCookie, check: checkFastOpenConnect},
 	unix.TCP_ZEROCOPY_RECEIVE:     {noGet: unix.EINVAL},
 	unix.TCP_INQ:                  {id: optInq, check: within(0, 1)},
-	unix.TCP_TX_DELAY:             {id: optTxDelay, check: within(0, 1<<31-1)},
+	unix.TCP_TX_DELAY:             {id: optTxDelay, check: within(0, 1<<28-1)},
 	tcpAORepair:                   {set: privileged(unix.ENOPROTOOPT), get: privilegedGet(unix.ENOPROTOOPT)},
 	tcpIsMPTCP:                    {read: constant(0)},
 	tcpRTOMaxMs:                   {id: optRTOMax, check: checkRTOMax},

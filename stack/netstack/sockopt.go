@@ -79,12 +79,11 @@ type option struct {
 	early bool
 	// needByte: no value at all is EINVAL, where SOL_IP takes it as 0.
 	needByte bool
+	// noStream: streams cannot set it, whatever the value.
+	noStream bool
 	// anyLen: a value shorter than an int counts as 0, where SOL_IPV6 says EINVAL.
 	anyLen bool
 }
-
-// optionName is a level and a name.
-type optionName struct{ level, name int }
 
 // find gives the row for an option of the socket; false if it has no such row.
 func find(t target, level, name int) (option, bool) {
@@ -130,7 +129,7 @@ func hasLevel(t target, level int) bool {
 	case unix.SOL_RAW:
 		return t.kind == kindRaw
 	case unix.SOL_ICMPV6:
-		return t.kind == kindRaw && t.is6() && t.proto == unix.IPPROTO_ICMPV6
+		return t.kind == kindRaw && t.is6()
 	}
 	return false
 }
@@ -140,9 +139,15 @@ func setOption(t target, level, name int, val []byte) stack.Errno {
 	if !hasLevel(t, level) {
 		return unix.ENOPROTOOPT
 	}
+	if level == unix.SOL_ICMPV6 && t.proto != unix.IPPROTO_ICMPV6 {
+		return unix.EOPNOTSUPP
+	}
 	o, ok := find(t, level, name)
 	if ok && o.early {
 		return o.set(t, val)
+	}
+	if ok && o.noStream && t.kind == kindTCP {
+		return unix.ENOPROTOOPT
 	}
 	v, err := optionInt(t, level, &o, val)
 	if err != 0 {
@@ -196,6 +201,8 @@ func optionInt(t target, level int, o *option, val []byte) (int64, stack.Errno) 
 		if !t.is6() {
 			return 0, 0
 		}
+	case unix.SOL_ICMPV6:
+		return 0, 0
 	}
 	return 0, unix.EINVAL
 }
@@ -203,6 +210,12 @@ func optionInt(t target, level int, o *option, val []byte) (int64, stack.Errno) 
 // getOption is getsockopt(2).
 func getOption(t target, level, name int, val []byte) (int, stack.Errno) {
 	if !hasLevel(t, level) {
+		if t.is6() {
+			return 0, unix.ENOPROTOOPT
+		}
+		return 0, unix.EOPNOTSUPP
+	}
+	if level == unix.SOL_ICMPV6 && t.proto != unix.IPPROTO_ICMPV6 {
 		return 0, unix.EOPNOTSUPP
 	}
 	o, ok := find(t, level, name)

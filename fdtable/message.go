@@ -29,6 +29,9 @@ type Messages struct {
 	sizes int      // sum of their memory
 }
 
+// maxUDP is the longest payload of a UDP datagram over IPv4, bytes.
+const maxUDP = 65507
+
 // Origin is what is known of a datagram besides its bytes.
 type Origin struct {
 	Source  any // the engine's address
@@ -44,7 +47,9 @@ func NewMessages() (m *Messages, program int, err error) {
 		return nil, -1, fmt.Errorf("stand-in: %w", err)
 	}
 	setBuffers(fds[0])
-	setBuffers(fds[1])
+	// AF_UNIX refuses what does not fit the buffer less 32 bytes, UDP what is
+	// longer than 65,507: EMSGSIZE at about the same length.
+	unix.SetsockoptInt(fds[1], unix.SOL_SOCKET, unix.SO_SNDBUF, (maxUDP+32+1)/2)
 	unix.SetNonblock(fds[0], true)
 	if err := connectUnspec(fds[1]); err != nil {
 		unix.Close(fds[0])

@@ -151,6 +151,15 @@ func CloexecFlag(tid, fd int) bool {
 	return err == nil && flags&unix.O_CLOEXEC != 0
 }
 
+// Descriptors is the number of open descriptors of thread tid.
+func (p *Processes) Descriptors(tid int) int {
+	entries, err := os.ReadDir("/proc/" + strconv.Itoa(tid) + "/fd")
+	if err != nil {
+		return 0
+	}
+	return len(entries)
+}
+
 // Find duplicates the stand-in with this cookie from whoever holds it: first
 // where it was seen last, then by a search of every known process. It is for
 // the rare moments when the stand-in must be touched outside of any call.

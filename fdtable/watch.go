@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,12 +20,15 @@ type Watch struct {
 	fd    int
 	mu    sync.Mutex
 	funcs map[int32]func()
+
+	reading sync.Mutex // held while events are read and acted on
+	buf     [64 * unix.SizeofInotifyEvent]byte
 }
 
 // NewWatch starts watching. It fails where the user's inotify instances
 // (fs.inotify.max_user_instances) are used up.
 func NewWatch() (*Watch, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("inotify_init1: %w (fs.inotify.max_user_instances)", err)
 	}
@@ -51,30 +55,50 @@ func (w *Watch) Add(fd int, closed func()) error {
 func (w *Watch) Close() { unix.Close(w.fd) }
 
 func (w *Watch) loop() {
-	buf := make([]byte, 64*unix.SizeofInotifyEvent)
-	var due []func()
+	p := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLIN}}
 	for {
-		n, err := unix.Read(w.fd, buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n == 0 {
+		if _, err := unix.Poll(p, -1); err != nil && err != unix.EINTR {
 			return
 		}
-		due = due[:0]
-		w.mu.Lock()
-		for b := buf[:n]; len(b) >= unix.SizeofInotifyEvent; {
-			wd := int32(binary.NativeEndian.Uint32(b))
-			mask := binary.NativeEndian.Uint32(b[4:])
-			if f := w.funcs[wd]; f != nil && mask&(unix.IN_CLOSE|unix.IN_IGNORED) != 0 {
-				delete(w.funcs, wd)
-				due = append(due, f)
-			}
-			b = b[unix.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(b[12:])):]
+		if p[0].Revents&(unix.POLLERR|unix.POLLNVAL) != 0 {
+			return
 		}
-		w.mu.Unlock()
-		for _, f := range due {
+		w.Sync()
+	}
+}
+
+// Sync acts on every close that has happened before it was called. The kernel
+// queues the event before close(2) returns to the program, so whatever the
+// program does after a close finds it done.
+func (w *Watch) Sync() {
+	w.reading.Lock()
+	defer w.reading.Unlock()
+	for {
+		n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(w.fd), uintptr(unsafe.Pointer(&w.buf[0])), uintptr(len(w.buf)))
+		if e == unix.EINTR {
+			continue
+		}
+		if e != 0 || n == 0 {
+			return
+		}
+		for _, f := range w.due(w.buf[:n]) {
 			f()
 		}
 	}
+}
+
+// due takes the functions that the events in b call for.
+func (w *Watch) due(b []byte) (due []func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(b) >= unix.SizeofInotifyEvent {
+		wd := int32(binary.NativeEndian.Uint32(b))
+		mask := binary.NativeEndian.Uint32(b[4:])
+		if f := w.funcs[wd]; f != nil && mask&(unix.IN_CLOSE|unix.IN_IGNORED) != 0 {
+			delete(w.funcs, wd)
+			due = append(due, f)
+		}
+		b = b[unix.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(b[12:])):]
+	}
+	return due
 }

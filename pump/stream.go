@@ -23,6 +23,8 @@ type Stream struct {
 	rdhup    bool // the program writes no more
 	finished bool
 
+	failure atomic.Uint32 // Fail's errno
+
 	in, out *atomic.Uint64
 }
 
@@ -61,6 +63,10 @@ func (s *Stream) Flush() { s.task.Run() }
 
 func (s *Stream) run(events uint32) {
 	if s.finished {
+		return
+	}
+	if e := s.failure.Load(); e != 0 {
+		s.fail(stack.Errno(e))
 		return
 	}
 	if events&unix.EPOLLRDHUP != 0 {
@@ -166,6 +172,12 @@ func (s *Stream) send() {
 		s.outDone = true
 		s.ep.Shutdown(unix.SHUT_WR)
 	}
+}
+
+// Fail ends the stream as if the connection had failed with e.
+func (s *Stream) Fail(e stack.Errno) {
+	s.failure.Store(uint32(e))
+	s.task.Kick()
 }
 
 // fail ends the stream because the connection has failed.

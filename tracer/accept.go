@@ -31,6 +31,9 @@ func (c *call) accept() result {
 	if r.err != unix.EAGAIN || nonblocking(dup) {
 		return r
 	}
+	if c.outOfDescriptors() {
+		return fail(unix.EMFILE) // accept(2) takes the number before it waits
+	}
 	return s.wait(c, s.timeout.receive, unix.EAGAIN, func(c *call) result {
 		if s.state != listening {
 			return fail(unix.EINVAL)
@@ -71,6 +74,13 @@ func (s *socket) takePending(c *call, dup, flags int) result {
 	p := s.pending[0]
 	s.pending[0] = pendingConn{}
 	s.pending = s.pending[1:]
+	if p.ep == nil {
+		var e unix.Errno
+		if p.ep, e = s.ep.Accept(); e != 0 {
+			unix.Close(p.end)
+			return fail(e)
+		}
+	}
 	child := &socket{t: s.t, family: s.family, typ: s.typ, proto: s.proto, ep: p.ep, end: -1, timeout: s.timeout}
 	if c.args[1] != 0 {
 		peer, _ := p.ep.PeerAddr()
@@ -116,4 +126,19 @@ func (s *socket) putBack(p pendingConn) {
 		return
 	}
 	s.pending = append(s.pending, pendingConn{p.ep, end})
+}
+
+// outOfDescriptors tells whether the calling thread has no free descriptor.
+func (c *call) outOfDescriptors() bool {
+	var lim unix.Rlimit
+	if unix.Prlimit(int(c.tid), unix.RLIMIT_NOFILE, nil, &lim) != nil || lim.Cur == 0 {
+		return false
+	}
+	// The highest number is the last to be used, unless the program chose it.
+	fd, err := c.t.procs.Getfd(int(c.tid), int(min(lim.Cur, 1<<30)-1))
+	if err != nil {
+		return false
+	}
+	unix.Close(fd)
+	return c.t.procs.Descriptors(int(c.tid)) >= int(lim.Cur)
 }

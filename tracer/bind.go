@@ -23,6 +23,7 @@ func (c *call) bind() result {
 			return fail(unix.EAFNOSUPPORT)
 		}
 	}
+	c.t.watch.Sync() // a port that was closed before is free
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return errno(s.ep.Bind(sa.addr))

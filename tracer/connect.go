@@ -1,7 +1,6 @@
 package tracer
 
 import (
-	"github.com/alptrace/alptrace/fdtable"
 	"github.com/alptrace/alptrace/stack"
 	"golang.org/x/sys/unix"
 )
@@ -20,10 +19,11 @@ func (c *call) connect() result {
 	if sa.len < 2 {
 		return fail(unix.EINVAL)
 	}
+	c.t.watch.Sync() // a listener that was closed before refuses
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sa.family == unix.AF_UNSPEC {
-		return s.disconnect(dup)
+		return s.disconnect(c, dup)
 	}
 	// An IPv6 socket other than TCP also takes an AF_INET address.
 	if sa.family != s.family && !(s.family == unix.AF_INET6 && sa.family == unix.AF_INET) {
@@ -42,7 +42,7 @@ func (c *call) connect() result {
 }
 
 // disconnect is connect(2) with AF_UNSPEC.
-func (s *socket) disconnect(dup int) result {
+func (s *socket) disconnect(c *call, dup int) result {
 	e := s.ep.Disconnect()
 	if e != 0 {
 		return fail(e)
@@ -55,8 +55,14 @@ func (s *socket) disconnect(dup int) result {
 			s.peered = false
 		}
 	}
-	if s.isStream() && s.state == connecting {
+	switch s.state {
+	case connecting:
 		s.handshakeFailed(0)
+		s.due = false
+	case connected: // tcp_disconnect leaves ECONNRESET pending
+		s.stream.Fail(unix.ECONNRESET)
+	case listening:
+		return s.unlisten(c, dup)
 	}
 	return success
 }
@@ -102,9 +108,12 @@ func (s *socket) connectStream(c *call, dup int, to stack.Addr) result {
 		}
 	}
 	if s.state == broken {
-		if r, ok := s.renew(c); !ok {
-			return r
+		fd, e := s.renew(c)
+		if e != 0 {
+			return fail(e)
 		}
+		defer unix.Close(fd)
+		dup = fd
 	}
 	s.to = to
 	e := s.ep.Connect(to)
@@ -243,44 +252,4 @@ func (s *socket) handshakeFailed(e unix.Errno) {
 		s.t.streams.Reset(-1, s.end)
 		s.end, s.state, s.due = -1, broken, true
 	}
-}
-
-// renew puts a fresh stand-in in place of one that has served a connection,
-// for another connect(2) on the same socket. Duplicates in other processes keep
-// the old one.
-func (s *socket) renew(c *call) (r result, ok bool) {
-	fd, err := s.t.streams.New()
-	if err != nil {
-		return fail(unix.ENFILE), false
-	}
-	defer unix.Close(fd)
-	cookie, err := fdtable.Cookie(fd)
-	if err != nil {
-		return fail(unix.ENFILE), false
-	}
-	old, err := s.t.procs.Getfd(int(c.tid), c.fd())
-	if err != nil {
-		return fail(unix.EBADF), false
-	}
-	if nonblocking(old) {
-		unix.SetNonblock(fd, true)
-	}
-	s.timeout.copy(fd)
-	unix.Close(old)
-	oldCookie := s.cookie
-	s.t.sockets.Add(cookie, s)
-	s.cookie, s.watched = cookie, false
-	a := addfd{id: c.id, flags: addfdSetFD, srcfd: uint32(fd), newfd: uint32(c.fd())}
-	if fdtable.CloexecFlag(int(c.tid), c.fd()) {
-		a.newfdFlags = unix.O_CLOEXEC
-	}
-	if err := s.watchClose(fd); err != nil {
-		s.t.log.Warn("watch stand-in", "err", err)
-	}
-	if _, e := s.t.addFD(&a); e != 0 {
-		return fail(e), false
-	}
-	s.t.sockets.Remove(oldCookie)
-	s.state = fresh
-	return success, true
 }

@@ -13,6 +13,17 @@ const (
 	ifNameSize  = unix.IFNAMSIZ
 )
 
+// Commands that x/sys has no name for (linux/sockios.h).
+const (
+	fiosetown       = 0x8901
+	fiogetown       = 0x8903
+	siocoutqnsd     = 0x894b
+	siocgstampNew   = 0x80108906
+	siocgstampnsNew = 0x80108907
+	siocgstampOld   = 0x8906
+	siocgstampnsOld = 0x8907
+)
+
 // ioctl answers the network commands of ioctl(2).
 func (c *call) ioctl() result {
 	s, dup, ok := c.lookup()
@@ -26,10 +37,22 @@ func (c *call) ioctl() result {
 		return c.bytesQueued(s, dup, arg, true)
 	case unix.SIOCOUTQ:
 		return c.bytesQueued(s, dup, arg, false)
+	case siocoutqnsd:
+		return errno(c.writeUint32(arg, 0)) // all is the stack's at once
 	case unix.SIOCATMARK:
+		if !s.isStream() {
+			return fail(unix.ENOTTY)
+		}
 		return errno(c.writeUint32(arg, 0))
+	case fiosetown, unix.SIOCSPGRP, fiogetown, unix.SIOCGPGRP:
+		return toKernel // who gets SIGIO: the stand-in knows
+	case siocgstampOld, siocgstampnsOld, siocgstampNew, siocgstampnsNew:
+		return fail(unix.ENOENT)
 	case unix.SIOCGIFCONF:
 		return c.ifconf(arg)
+	}
+	if cmd == siocoutqnsd && !s.isStream() {
+		return fail(unix.ENOTTY)
 	}
 	var req [sizeofIfreq]byte
 	if cmd >= 0x8900 && cmd <= 0x89ff {

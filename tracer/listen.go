@@ -22,10 +22,16 @@ func (c *call) listen() result {
 	if backlog < 0 || backlog > somaxconn {
 		backlog = somaxconn
 	}
+	c.t.watch.Sync()
 	// Linux holds backlog + 1 connections. One half waits on the stand-in,
-	// where polls see them, the other in the endpoint.
-	s.queue = max(1, (backlog+1)/2)
-	if e := s.ep.Listen(max(0, backlog-s.queue)); e != 0 {
+	// where polls see each of them come, the other in the endpoint. Of a short
+	// backlog all wait in the endpoint, and the stand-in only shows that there
+	// are some.
+	s.queue = backlog / 2
+	if backlog < exactBacklog {
+		s.queue = 0
+	}
+	if e := s.ep.Listen(backlog - s.queue); e != 0 {
 		return fail(e)
 	}
 	if s.state == listening {
@@ -42,12 +48,23 @@ func (c *call) listen() result {
 	return success
 }
 
+// exactBacklog is the least backlog that is divided.
+const exactBacklog = 8
+
 // somaxconn is Linux's default of net.core.somaxconn.
 const somaxconn = 4096
 
 // takeConnections queues the connections that the endpoint has on the
 // stand-in. The caller holds s.mu.
 func (s *socket) takeConnections() {
+	if s.queue == 0 {
+		if len(s.pending) == 0 && s.ep.Readiness()&unix.POLLIN != 0 {
+			if end, err := s.t.streams.Pending(s.name); err == nil {
+				s.pending = append(s.pending, pendingConn{nil, end})
+			}
+		}
+		return
+	}
 	for len(s.pending) < s.queue {
 		ep, e := s.ep.Accept()
 		if e != 0 {

@@ -116,7 +116,7 @@ func (c *call) store(s *socket, m *transfer, data []byte, from stack.Addr, contr
 // storeControl writes ancillary data and the flags of a msghdr.
 func (c *call) storeControl(m *transfer, control []byte, flags int, r result) result {
 	if uint64(len(control)) > m.ctlLen {
-		control = control[:m.ctlLen]
+		control = truncateControl(control, int(m.ctlLen))
 		flags |= unix.MSG_CTRUNC
 	}
 	if e := c.write(m.control, control); e != 0 {
@@ -129,4 +129,24 @@ func (c *call) storeControl(m *transfer, control []byte, flags int, r result) re
 		return fail(e)
 	}
 	return r
+}
+
+// truncateControl cuts ancillary data to space bytes as put_cmsg in the kernel
+// does: a message whose header does not fit is dropped, one whose data does not
+// fit says how much is there.
+func truncateControl(control []byte, space int) []byte {
+	for off := 0; off < len(control); {
+		if space-off < unix.SizeofCmsghdr {
+			return control[:off]
+		}
+		n := int(binary.NativeEndian.Uint64(control[off:]))
+		if n > space-off {
+			binary.NativeEndian.PutUint64(control[off:], uint64(space-off))
+			return control[:space]
+		}
+		if off += (n + 7) &^ 7; off > space {
+			return control[:space]
+		}
+	}
+	return control
 }

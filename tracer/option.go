@@ -24,7 +24,16 @@ func (c *call) getsockopt() result {
 		return fail(e)
 	}
 	if int32(space) < 0 {
-		return fail(unix.EINVAL)
+		// What the level is comes before how long the value is, and
+		// do_ipv6_getsockopt takes the length for unsigned.
+		var probe [4]byte
+		_, e := s.ep.GetOption(level, name, probe[:])
+		switch {
+		case e != 0:
+			return fail(e)
+		case level != unix.SOL_IPV6:
+			return fail(unix.EINVAL)
+		}
 	}
 	val := make([]byte, min(space, maxOption))
 	n := 0
@@ -51,11 +60,11 @@ func (c *call) setsockopt() result {
 	}
 	defer unix.Close(dup)
 	level, name, size := int(c.int32(1)), int(c.int32(2)), c.int32(4)
-	if size < 0 || size > maxOption {
+	if size < 0 {
 		return fail(unix.EINVAL)
 	}
-	val := make([]byte, size)
-	if e := c.read(c.args[3], val); e != 0 {
+	val, e := c.readOption(s, level, name, int(size))
+	if e != 0 {
 		return fail(e)
 	}
 	c.traceValue(val)
@@ -68,6 +77,32 @@ func (c *call) setsockopt() result {
 		s.standinOption(dup, name, val)
 	}
 	return success
+}
+
+// readOption reads an option's value. Options that are shorter than size do
+// not care about memory beyond their own.
+func (c *call) readOption(s *socket, level, name, size int) ([]byte, unix.Errno) {
+	addr := c.args[3]
+	if addr == 0 && level == unix.SOL_IPV6 && s.family == unix.AF_INET6 {
+		return make([]byte, min(size, 4)), 0 // do_ipv6_setsockopt: NULL is 0
+	}
+	const page = 4096
+	val := make([]byte, min(size, maxOption))
+	e := c.read(addr, val)
+	for _, n := range []int{page - int(addr%page), 4} {
+		if e == 0 || n >= len(val) {
+			continue
+		}
+		val = val[:n]
+		e = c.read(addr, val)
+	}
+	if e == unix.EFAULT {
+		// An option that does not exist is that first.
+		if other := s.ep.SetOption(level, name, nil); other != 0 && other != unix.EINVAL {
+			return nil, other
+		}
+	}
+	return val, e
 }
 
 // timeouts are the socket's SO_RCVTIMEO and SO_SNDTIMEO; 0 is none.

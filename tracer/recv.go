@@ -48,9 +48,6 @@ func (c *call) receive(s *socket, dup int, m *transfer) result {
 	if m.flags&unix.MSG_ERRQUEUE != 0 {
 		return c.receiveError(s, m)
 	}
-	if m.flags&unix.MSG_OOB != 0 {
-		return fail(unix.EOPNOTSUPP)
-	}
 	r := c.takeMessage(s, dup, m)
 	if r.err != unix.EAGAIN || m.flags&unix.MSG_DONTWAIT != 0 || nonblocking(dup) {
 		return r

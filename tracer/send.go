@@ -92,7 +92,7 @@ func (c *call) send(s *socket, dup int, m *transfer) result {
 		}
 		msg.Addr, msg.HasAddr = sa.in(s.family), true
 	}
-	if m.total > maxDatagram {
+	if m.total > s.maxMessage() {
 		return fail(unix.EMSGSIZE)
 	}
 	data, e := c.gather(m.vec, make([]byte, 0, m.total))
@@ -129,6 +129,17 @@ func sendable(s *socket, sa *sockaddr) unix.Errno {
 		return unix.EAFNOSUPPORT
 	}
 	return 0
+}
+
+// maxMessage is the longest datagram that the socket could send, bytes.
+func (s *socket) maxMessage() int {
+	switch {
+	case s.typ != unix.SOCK_DGRAM:
+		return maxDatagram
+	case s.family == unix.AF_INET6:
+		return maxDatagram - 8 // UDP header; the IPv6 header does not count
+	}
+	return maxDatagram - 8 - 20
 }
 
 func (c *call) sendMessage(s *socket, dup int, msg *stack.Message) result {
@@ -175,6 +186,12 @@ func (c *call) sendStream(s *socket, dup int, m *transfer) result {
 	}
 	if m.name == 0 && m.ctlLen == 0 {
 		return toKernel
+	}
+	if m.ctlLen > maxControl {
+		return fail(unix.ENOBUFS)
+	}
+	if e := c.read(m.control, make([]byte, m.ctlLen)); e != 0 {
+		return fail(e)
 	}
 	// TCP ignores the address and what ancillary data it does not know; an
 	// AF_UNIX socket would not.

@@ -28,6 +28,12 @@ func (c *call) shutdown() result {
 		}
 		return success
 	}
+	if s.state == listening && how != unix.SHUT_WR {
+		if e := s.ep.Shutdown(how); e != 0 {
+			return fail(e)
+		}
+		return s.unlisten(c, dup)
+	}
 	if s.messages != nil {
 		s.messages.Send()
 	}
@@ -38,14 +44,6 @@ func (c *call) shutdown() result {
 	}
 	if e != 0 {
 		return fail(e)
-	}
-	if s.state == listening && how != unix.SHUT_WR {
-		s.state = broken
-		for _, p := range s.pending {
-			p.ep.Abort()
-			unix.Close(p.end)
-		}
-		s.pending = nil
 	}
 	s.tryWaiters()
 	return success

@@ -54,10 +54,18 @@ type socket struct {
 	peered   bool // the program may send natively
 }
 
-// pendingConn is a connection that the program has not accepted.
+// pendingConn is a connection that the program has not accepted. Where ep is
+// nil it is only a sign that the endpoint has one (see listen.go).
 type pendingConn struct {
 	ep  stack.Endpoint
 	end int
+}
+
+func (p pendingConn) drop() {
+	if p.ep != nil {
+		p.ep.Abort()
+	}
+	unix.Close(p.end)
 }
 
 func (s *socket) isStream() bool { return s.typ == unix.SOCK_STREAM }
@@ -196,8 +204,7 @@ func (s *socket) release() {
 		s.ep.Notify(nil)
 	}
 	for _, p := range s.pending {
-		p.ep.Abort()
-		unix.Close(p.end)
+		p.drop()
 	}
 	s.pending = nil
 	if s.end >= 0 {

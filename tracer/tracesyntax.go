@@ -162,7 +162,7 @@ func argOption(c *call, _ result, i int, b []byte) []byte {
 
 func argValue(c *call, r result, i int, b []byte) []byte {
 	switch v := c.tr.value; {
-	case r.failed() || v == nil:
+	case v == nil:
 		return argPtr(c, r, i, b)
 	case len(v) == 4:
 		n := int32(binary.NativeEndian.Uint32(v))

@@ -14,9 +14,10 @@
 // arguments, environment, working directory, umask, limits, ignored and blocked
 // signals, process group, session, and all open descriptors under the same
 // numbers. Two things cannot be kept: a standard descriptor that was closed is
-// open on /dev/null (the Go runtime opens it), and of a binary stripped of its
-// symbol table only those signals stay ignored that the Go runtime respects
-// (SIGHUP, SIGINT and the terminal's stop signals).
+// open on /dev/null (the Go runtime opens it), and of the signals that were
+// ignored only SIGHUP, SIGINT, SIGCONT and the terminal's stop signals still
+// are, for the Go runtime replaces the others (SIGPIPE, SIGQUIT, ...) before any
+// code of ours runs, and does not tell.
 //
 // Signals that alptrace is sent are passed on to the program, unless the whole
 // process group was sent them, as by ^C. When the program stops, so does

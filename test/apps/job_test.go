@@ -67,6 +67,15 @@ func (tm *terminal) expect(pattern string) {
 	}
 }
 
+// cat starts cat under the runner and waits until it reads: what is typed
+// before, bash's line editor may have from a terminal in raw mode.
+func (tm *terminal) cat() {
+	tm.s.t.Helper()
+	tm.line(`$RUN sh -c 'echo up; exec cat'`)
+	tm.expect(`(?m)^up$`)
+	time.Sleep(100 * time.Millisecond)
+}
+
 // clear empties the screen, at the prompt.
 func (tm *terminal) clear() {
 	tm.s.t.Helper()
@@ -79,7 +88,7 @@ func TestJobControl(t *testing.T) {
 	s := newScene(t, "tmux")
 	tm := newTerminal(s)
 
-	tm.line(`$RUN cat`)
+	tm.cat()
 	tm.line("typed")
 	tm.expect(`typed\ntyped\n?$`)
 	tm.keys("C-c")
@@ -88,19 +97,21 @@ func TestJobControl(t *testing.T) {
 	tm.expect(`(?m)^status 130$`)
 	tm.clear()
 
-	tm.line(`$RUN cat`)
+	tm.cat()
 	tm.line("before")
 	tm.expect(`before\nbefore\n?$`)
 	tm.keys("C-z")
 	tm.expect(`(?m)Stopped .*\nready>$`)
 	tm.clear()
 	tm.line("fg")
-	tm.expect(`cat\n?$`)
+	tm.expect(`exec cat'\n?$`)
+	time.Sleep(100 * time.Millisecond)
 	tm.line("after")
 	tm.expect(`after\nafter\n?$`)
 	tm.keys("C-z")
 	tm.expect(`(?m)Stopped .*\nready>$`)
 	tm.line("fg; echo status $?")
+	time.Sleep(100 * time.Millisecond)
 	tm.line("again")
 	tm.expect(`again\nagain\n?$`)
 	tm.keys("C-d")
@@ -129,6 +140,7 @@ func TestJobControl(t *testing.T) {
 	tm.keys("Enter")
 	tm.expect(`(?m)Stopped `) // reads from the terminal: SIGTTIN
 	tm.line(`fg`)
+	time.Sleep(100 * time.Millisecond)
 	tm.line(`front`)
 	tm.expect(`front\nfront\n?$`)
 	tm.keys("C-c")

@@ -237,3 +237,40 @@ func TestNSResolvConf(t *testing.T) {
 		t.Errorf("after a change of resolv.conf: %s", s)
 	}
 }
+
+// Datagram flows that nobody uses make room when descriptors run out.
+func TestNSFewDescriptors(t *testing.T) {
+	namespace(t)
+	udp := udpHost(t, "127.0.0.1:0", same)
+	tcp := host(t, "127.0.0.1:0", echo)
+	n := newNear(t, Config{})
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var old syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	few := syscall.Rlimit{Cur: uint64(len(fds) + 20), Max: old.Max}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old) }()
+	b := make([]byte, 1)
+	for i := range 60 {
+		c := n.dialUDP(t, n.via(udp))
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(b); err != nil {
+			t.Fatalf("flow %d: %v", i, err)
+		}
+	}
+	if s := n.r.Stats().UDP; s.Total != 60 || s.Open > 30 {
+		t.Errorf("flows %+v, want 60 of which few are open", s)
+	}
+	// The server of this test takes a descriptor too.
+	c := n.dial(t, n.via(tcp))
+	c.Close()
+}

@@ -10,4 +10,4 @@ fi
 # cache ends up with another owner.
 exec sudo env "PATH=$PATH" "GOMODCACHE=$(go env GOMODCACHE)" "GOCACHE=/var/tmp/alptrace-root-gocache" \
 	"GOFLAGS=$(go env GOFLAGS)" "GOPROXY=$(go env GOPROXY)" \
-	"ALPTRACE_RUNNER=${ALPTRACE_RUNNER-}" "ALPTRACE_FLAGS=${ALPTRACE_FLAGS-}" "$@"
+	"ALPTRACE_RUNNER=${ALPTRACE_RUNNER-}" "ALPTRACE_FLAGS=${ALPTRACE_FLAGS-}" "GOSTD_TABLE=${GOSTD_TABLE-}" "$@"

@@ -62,7 +62,7 @@ suite_filter() { scripts/filter-check.sh; }
 suite_unit() { go_test unit; }
 suite_transcript() { go_test transcript; }
 suite_apps() { go_test apps; }
-suite_gostd() { go_test gostd; }
+suite_gostd() { GOSTD_TABLE=$PWD/out/gostd.txt go_test gostd && cat out/gostd.txt; }
 
 for s in "${suites[@]}"; do
 	[[ " ${all[*]} " == *" $s "* ]] || { echo "test.sh: no suite $s; there are: ${all[*]}" >&2; exit 2; }

@@ -32,8 +32,8 @@ backend both
   balance roundrobin
   http-response set-header X-Server %s
   option httpchk GET /small
-  server four 127.0.0.1:8081 check inter 200ms
-  server six [::1]:8082 check inter 200ms
+  server four 127.0.0.1:8081 check inter 1s fall 1
+  server six [::1]:8082 check inter 1s fall 1
 listen raw
   mode tcp
   bind 127.0.0.1:8090 tfo
@@ -67,7 +67,7 @@ equal "round robin" "$(paste -sd, servers)" "four 10,six 10"
 equal "a server that refuses" "$(curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8091/)" 503
 stop $nginx QUIT
 down() { [ "$(curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8080/small)" = 503 ]; }
-until_true 50 down
+until_true 100 down
 stop $haproxy
 `)
 }

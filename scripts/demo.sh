@@ -44,7 +44,7 @@ cd "$dir/captures"
 free_port() {
 	local port
 	while :; do
-		port=$((20000 + RANDOM))
+		port=$((20000 + RANDOM % 12000)) # below the ephemeral ports
 		(exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
 	done
 }

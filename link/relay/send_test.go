@@ -116,6 +116,7 @@ func TestNothingLeaks(t *testing.T) {
 	addr := host(t, "127.0.0.1:0", echo)
 	udp := udpHost(t, "127.0.0.1:0", same)
 	count := func() (int, int) {
+		runtime.GC() // the pipes that io.Copy of the echo server keeps in a pool
 		fds, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
 			t.Fatal(err)
@@ -144,6 +145,13 @@ func TestNothingLeaks(t *testing.T) {
 			t.Errorf("stats %+v", s)
 		}
 	})
+	defer func() {
+		if g, f := count(); t.Failed() {
+			buf := make([]byte, 1<<20)
+			t.Logf("%d goroutines, were %d; %d descriptors, were %d\n%s",
+				g, goroutines, f, fds, buf[:runtime.Stack(buf, true)])
+		}
+	}()
 	eventually(t, "the end of goroutines and descriptors", func() bool {
 		g, f := count()
 		return g <= goroutines && f <= fds

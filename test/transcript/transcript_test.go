@@ -10,7 +10,6 @@ package transcript
 import (
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -132,22 +131,17 @@ func engines(how testprogs.Linkage) []string {
 	return []string{"netstack", "host"}
 }
 
-// copyFile copies an executable: a link would keep its folder's permissions.
+// copyFile copies an executable by cp(1). Written by this process, the file
+// could be inherited, open for writing, by a child that another test is
+// starting at this moment, and executing it would fail with ETXTBSY.
 func copyFile(to, from string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return fmt.Errorf("copy a program: %w", err)
+	if out, err := exec.Command("cp", from, to).CombinedOutput(); err != nil {
+		return fmt.Errorf("copy %s: %w: %s", from, err, out)
 	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
-	if err != nil {
-		return fmt.Errorf("copy a program: %w", err)
+	if err := os.Chmod(to, 0o755); err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
 	}
-	if _, err := io.Copy(out, in); err != nil {
-		out.Close()
-		return fmt.Errorf("copy a program: %w", err)
-	}
-	return out.Close()
+	return nil
 }
 
 func last(lines []string, n int) []string {

@@ -24,7 +24,7 @@ static const struct option flags[] = {
 int main(void)
 {
 	static const int bools[] = {1, 0, 7, -1};
-	static const int sizes[] = {0, 1, 1000, 4096, 65536, 100000, 1 << 30, -1};
+	static const int sizes[] = {0, 1, 1000, 4096, 65536, 100000, 200000};
 	static const int prios[] = {0, 1, 6, 7, -1};
 	static const int lows[] = {0, 1, 100, -1};
 	static const struct option rcv = OPT(SOL_SOCKET, SO_RCVBUF), snd = OPT(SOL_SOCKET, SO_SNDBUF), prio = OPT(SOL_SOCKET, SO_PRIORITY),

@@ -87,7 +87,7 @@ int main(void)
 	msleep(20);
 	T(write(p[1], "z", 1));
 	pthread_join(t, &r);
-	say("reader: %c", (char)(intptr_t)r);
+	say("reader: %d", (int)(intptr_t)r);
 	say("-- shutdown in one thread ends the read of another");
 	t = spawn(reader, p);
 	msleep(20);

@@ -121,7 +121,7 @@ wait "$server" 2>/dev/null || true
 packets server.pcapng
 echo "its socket calls; each connection is served, and ended, by a process of its own:"
 printf '%s' "$dim"
-grep -vE 'setsockopt|-1 E' server.trace | cut -c1-110 || true
+grep -vE 'setsockopt|-1 E' server.trace | sed -E 's, <[0-9.]+>$,,' || true
 printf '%s' "$off"
 
 heading "All of it ran on the user-space stack."

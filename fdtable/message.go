@@ -163,8 +163,18 @@ func (m *Messages) drop(n int) {
 
 // Fail makes the program's next native call on the stand-in dup fail, and polls
 // report POLLERR: the tracer's half leaves a peer with bytes unread. The kernel
-// says ECONNRESET where UDP has ECONNREFUSED. It works only while connected.
-func (m *Messages) Fail(dup int) error {
+// says ECONNRESET where UDP has ECONNREFUSED. connected says whether Connect is
+// in force; without it, it works only while no datagram waits.
+func (m *Messages) Fail(dup int, connected bool) error {
+	if !connected {
+		if m.Waiting() > 0 {
+			return unix.EBUSY
+		}
+		if err := m.Connect(dup); err != nil {
+			return err
+		}
+		defer m.Disconnect(dup)
+	}
 	if err := unix.Bind(dup, &unix.SockaddrUnix{Name: ""}); err != nil && err != unix.EINVAL {
 		return err
 	}

@@ -53,7 +53,7 @@ func TestMessagesFailAndGoOn(t *testing.T) {
 	if err := m.Connect(d); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Fail(d); err != nil {
+	if err := m.Fail(d, true); err != nil {
 		t.Fatal(err)
 	}
 	p := []unix.PollFd{{Fd: int32(d), Events: unix.POLLIN}}

@@ -70,6 +70,8 @@ func (s *socket) takePending(c *call, dup, flags int) result {
 	if err != nil {
 		return fail(unix.EAGAIN)
 	}
+	s.t.holding.RLock()
+	defer s.t.holding.RUnlock()
 	defer unix.Close(fd)
 	p := s.pending[0]
 	s.pending[0] = pendingConn{}

@@ -23,7 +23,13 @@ func (c *call) bind() result {
 			return fail(unix.EAFNOSUPPORT)
 		}
 	}
-	c.t.watch.Sync() // a port that was closed before is free
+	s.mu.Lock()
+	e = s.ep.Bind(sa.addr)
+	s.mu.Unlock()
+	if e != unix.EADDRINUSE {
+		return errno(e)
+	}
+	c.t.settle() // a port that was closed before is free
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return errno(s.ep.Bind(sa.addr))

@@ -13,7 +13,7 @@ type call struct {
 	start time.Time
 	tr    callTrace
 
-	restarts *waiter // of the same call, which a signal interrupted
+	restarted bool // a call with a timeout that a signal interrupted
 }
 
 // result is what becomes of a call.

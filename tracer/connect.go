@@ -19,7 +19,7 @@ func (c *call) connect() result {
 	if sa.len < 2 {
 		return fail(unix.EINVAL)
 	}
-	c.t.watch.Sync() // a listener that was closed before refuses
+	c.t.settle() // a listener that was closed before refuses
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sa.family == unix.AF_UNSPEC {
@@ -94,7 +94,7 @@ func (s *socket) connectStream(c *call, dup int, to stack.Addr) result {
 		if nonblock {
 			return fail(unix.EALREADY)
 		}
-		return s.awaitHandshake(c)
+		return s.awaitHandshake(c, unix.EALREADY)
 	case connected, broken:
 		if s.due { // connect(2) again says how it ended
 			s.due = false
@@ -134,7 +134,7 @@ func (s *socket) connectStream(c *call, dup int, to stack.Addr) result {
 	s.ep.Notify(s.events.Kick)
 	if !nonblock {
 		s.events.Kick()
-		return s.awaitHandshake(c)
+		return s.awaitHandshake(c, unix.EINPROGRESS)
 	}
 	end, err := s.t.streams.ConnectPending(dup)
 	if err != nil {
@@ -147,9 +147,10 @@ func (s *socket) connectStream(c *call, dup int, to stack.Addr) result {
 	return fail(unix.EINPROGRESS)
 }
 
-// awaitHandshake leaves a blocking connect(2) waiting.
-func (s *socket) awaitHandshake(c *call) result {
-	return s.wait(c, s.timeout.send, unix.EINPROGRESS, func(c *call) result {
+// awaitHandshake leaves a blocking connect(2) waiting; with SO_SNDTIMEO it fails
+// with late.
+func (s *socket) awaitHandshake(c *call, late unix.Errno) result {
+	return s.wait(c, s.timeout.send, late, func(c *call) result {
 		switch s.state {
 		case connecting:
 			return later
@@ -195,11 +196,7 @@ func (s *socket) onEvent() {
 // one.
 func (s *socket) established() {
 	dup := s.find()
-	defer func() {
-		if dup >= 0 {
-			unix.Close(dup)
-		}
-	}()
+	defer func() { s.found(dup) }()
 	if s.end < 0 { // a blocking connect
 		if dup < 0 {
 			s.t.sockets.Remove(s.cookie)

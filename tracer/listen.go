@@ -9,6 +9,15 @@ func (c *call) listen() result {
 		return toKernel
 	}
 	defer unix.Close(dup)
+	r := s.listen(dup, int(c.int32(1)))
+	if r.err == unix.EADDRINUSE {
+		c.t.settle()
+		r = s.listen(dup, int(c.int32(1)))
+	}
+	return r
+}
+
+func (s *socket) listen(dup, backlog int) result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.isStream() {
@@ -17,12 +26,10 @@ func (c *call) listen() result {
 	if s.state != fresh && s.state != listening {
 		return fail(unix.EINVAL)
 	}
-	backlog := int(c.int32(1))
 	// listen(2): cut to net.core.somaxconn; a negative one is that as well.
 	if backlog < 0 || backlog > somaxconn {
 		backlog = somaxconn
 	}
-	c.t.watch.Sync()
 	// Linux holds backlog + 1 connections. One half waits on the stand-in,
 	// where polls see each of them come, the other in the endpoint. Of a short
 	// backlog all wait in the endpoint, and the stand-in only shows that there

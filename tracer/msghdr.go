@@ -34,19 +34,15 @@ type transfer struct {
 }
 
 // buffer is the transfer of sendto(2) and recvfrom(2).
-func (c *call) buffer() (transfer, unix.Errno) {
-	n := c.args[2]
-	if int64(n) < 0 {
-		return transfer{}, unix.EFAULT // no such buffer
-	}
-	n = min(n, maxCount)
+func (c *call) buffer() transfer {
+	n := min(c.args[2], maxCount)
 	return transfer{
 		vec:     []iovec{{c.args[1], n}},
 		total:   int(n),
 		flags:   int(c.int32(3)),
 		name:    c.args[4],
 		nameLen: c.args[5],
-	}, 0
+	}
 }
 
 // readMsghdr reads a struct msghdr of sendmsg(2) and recvmsg(2).

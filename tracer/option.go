@@ -67,10 +67,14 @@ func (c *call) setsockopt() result {
 	if e != 0 {
 		return fail(e)
 	}
+	short := len(val) < min(int(size), maxOption)
 	c.traceValue(val)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.ep.SetOption(level, name, val); e != 0 {
+		if e == unix.EINVAL && short {
+			e = unix.EFAULT // it would have read on
+		}
 		return fail(e)
 	}
 	if level == unix.SOL_SOCKET {

@@ -18,10 +18,7 @@ func (c *call) recvfrom() result {
 		return toKernel
 	}
 	defer unix.Close(dup)
-	m, e := c.buffer()
-	if e != 0 {
-		return fail(e)
-	}
+	m := c.buffer()
 	return c.receive(s, dup, &m)
 }
 

@@ -19,10 +19,7 @@ func (c *call) sendto() result {
 		return toKernel
 	}
 	defer unix.Close(dup)
-	m, e := c.buffer()
-	if e != 0 {
-		return fail(e)
-	}
+	m := c.buffer()
 	return c.send(s, dup, &m)
 }
 
@@ -186,6 +183,11 @@ func (c *call) sendStream(s *socket, dup int, m *transfer) result {
 	}
 	if m.name == 0 && m.ctlLen == 0 {
 		return toKernel
+	}
+	if m.name != 0 {
+		if _, e := c.readSockaddr(m.name, int32(m.nameLen)); e != 0 {
+			return fail(e)
+		}
 	}
 	if m.ctlLen > maxControl {
 		return fail(unix.ENOBUFS)

@@ -52,6 +52,7 @@ type socket struct {
 	// datagram sockets
 	messages *pump.Messages
 	peered   bool // the program may send natively
+	injected bool // the stand-in has been given an error as well
 }
 
 // pendingConn is a connection that the program has not accepted. Where ep is
@@ -78,14 +79,25 @@ func (s *socket) seen(c *call) {
 
 func (s *socket) sawAt(tid uint32, fd int) { s.last.Store(uint64(tid)<<32 | uint64(uint32(fd))) }
 
-// find duplicates the stand-in outside of any call; -1 if nobody holds it.
+// find duplicates the stand-in outside of any call; -1 if nobody holds it. The
+// caller gives it to found.
 func (s *socket) find() int {
+	s.t.holding.RLock()
 	last := s.last.Load()
 	dup, ok := s.t.procs.Find(s.cookie, int(last>>32), int(int32(last)))
 	if !ok {
+		s.t.holding.RUnlock()
 		return -1
 	}
 	return dup
+}
+
+// found ends the use of what find returned.
+func (s *socket) found(dup int) {
+	if dup >= 0 {
+		unix.Close(dup)
+		s.t.holding.RUnlock()
+	}
 }
 
 // socket answers socket(2).
@@ -113,6 +125,8 @@ func (c *call) socket() result {
 		c.t.log.Warn("make stand-in", "err", err)
 		return fail(unix.ENFILE)
 	}
+	c.t.holding.RLock()
+	defer c.t.holding.RUnlock()
 	defer unix.Close(fd)
 	if flags&unix.SOCK_NONBLOCK != 0 {
 		unix.SetNonblock(fd, true)
@@ -232,7 +246,7 @@ func (s *socket) StreamFailed(end int, e stack.Errno) {
 	if err := s.watchClose(dup); err != nil {
 		s.t.log.Warn("watch stand-in", "err", err)
 	}
-	unix.Close(dup)
+	s.found(dup)
 	s.tryWaiters()
 }
 
@@ -288,15 +302,16 @@ func (s *socket) fault(e unix.Errno) {
 		return
 	}
 	s.err = e
-	if !s.peered {
+	dup := s.find()
+	if dup < 0 {
 		return
 	}
-	if dup := s.find(); dup >= 0 {
-		if err := s.messages.Fail(dup); err != nil {
-			s.t.log.Debug("fail stand-in", "err", err)
-		}
-		unix.Close(dup)
+	defer s.found(dup)
+	if err := s.messages.Fail(dup, s.peered); err != nil {
+		s.t.log.Debug("fail stand-in", "err", err)
+		return
 	}
+	s.injected = true
 }
 
 // takeError returns and clears the pending error. The caller holds s.mu; dup is
@@ -304,7 +319,8 @@ func (s *socket) fault(e unix.Errno) {
 func (s *socket) takeError(dup int) unix.Errno {
 	e := s.err
 	s.err = 0
-	if e != 0 && dup >= 0 && (s.state == broken || s.peered) {
+	if e != 0 && dup >= 0 && (s.state == broken || s.injected) {
+		s.injected = false
 		// The stand-in carries the same error: reported once, by whichever
 		// way the program asks first.
 		own, err := unix.GetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_ERROR)

@@ -53,6 +53,10 @@ type Tracer struct {
 	waitersMu sync.Mutex
 	waiters   map[uint32]*waiter // by thread
 
+	// holding is held for reading by whoever has a duplicate of a stand-in
+	// while the program runs on (see settle).
+	holding sync.RWMutex
+
 	warned sync.Map // causes that the user was warned of
 
 	// Bytes that the program received and sent.
@@ -106,6 +110,15 @@ func (t *Tracer) Serve() error {
 		}
 	}
 	return first
+}
+
+// settle makes every close count that the program has made before its present
+// call. A duplicate that we still had when the program closed its last one has
+// delayed that close, so wait for those as well.
+func (t *Tracer) settle() {
+	t.holding.Lock()
+	t.holding.Unlock() //nolint:staticcheck // a barrier
+	t.watch.Sync()
 }
 
 // once warns the user of cause one time.

@@ -13,21 +13,17 @@ type waiter struct {
 	s     *socket
 	try   func(c *call) result // waiting as long as it cannot be answered
 	timer *time.Timer
-	due   time.Time // when timer ends
 	done  bool
 }
 
 // wait leaves the call waiting until try answers, or until timeout has passed,
 // if it is not zero: then it fails with late. The caller holds s.mu.
 func (s *socket) wait(c *call, timeout time.Duration, late unix.Errno, try func(*call) result) result {
+	if c.restarted {
+		return fail(unix.EINTR) // signal(7): a call with a timeout never restarts
+	}
 	w := &waiter{c: *c, s: s, try: try}
-	w.c.restarts = nil
 	if timeout > 0 {
-		w.due = time.Now().Add(timeout)
-		if c.restarts != nil && !c.restarts.due.IsZero() {
-			w.due = c.restarts.due
-		}
-		timeout = max(1, time.Until(w.due))
 		w.timer = time.AfterFunc(timeout, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -43,8 +39,8 @@ func (s *socket) wait(c *call, timeout time.Duration, late unix.Errno, try func(
 }
 
 // cancel drops the waiter of a thread that makes another call: a signal has
-// interrupted the one that it waited in. If this is the same call, begun anew
-// (SA_RESTART), it goes on to the same end.
+// interrupted the one that it waited in. It notes if this is the same call with
+// a timeout begun anew, after SA_RESTART.
 func (c *call) cancel() {
 	t := c.t
 	t.waitersMu.Lock()
@@ -57,9 +53,7 @@ func (c *call) cancel() {
 	w.s.mu.Lock()
 	w.drop()
 	w.s.mu.Unlock()
-	if w.c.nr == c.nr && w.c.ip == c.ip && w.c.args == c.args {
-		c.restarts = w
-	}
+	c.restarted = w.timer != nil && w.c.nr == c.nr && w.c.ip == c.ip && w.c.args == c.args
 }
 
 // tryWaiters tries the waiting calls, oldest first. The caller holds s.mu.

@@ -4,10 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 
 	"github.com/alptrace/alptrace/link"
+	"github.com/alptrace/alptrace/link/capture"
 	"github.com/alptrace/alptrace/link/relay"
 	"github.com/alptrace/alptrace/link/tun"
+	"github.com/alptrace/alptrace/link/wire"
 	"github.com/alptrace/alptrace/stack"
 	"github.com/alptrace/alptrace/stack/host"
 	"github.com/alptrace/alptrace/stack/netstack"
@@ -18,6 +22,7 @@ type network struct {
 	engine stack.Engine
 	relay  *relay.Relay // nil unless --net relay
 	net    string       // as --net says
+	files  []*os.File   // to be closed last
 }
 
 // describe names engine and link.
@@ -33,8 +38,13 @@ func newNetwork(o *options, log *slog.Logger) (*network, error) {
 		return n, err
 	}
 	cfg := netstack.Config{Addrs: o.addrs, Gateways: o.gateways, Logger: log}
-	l, err := n.openLink(o, &cfg, log)
+	bare, err := n.openLink(o, &cfg, log)
 	if err != nil {
+		return nil, err
+	}
+	l, err := n.withCapture(o, bare, log)
+	if err != nil {
+		bare.Close()
 		return nil, err
 	}
 	if l != nil {
@@ -54,9 +64,11 @@ func (n *network) openLink(o *options, cfg *netstack.Config, log *slog.Logger) (
 	case "none":
 		return nil, nil
 	case "tun":
-		return tun.Open(o.netArg, tun.TUN, tun.Options{})
+		return tun.Open(o.netArg, tun.TUN, tun.Options{Logger: log})
 	case "tap":
-		return tun.Open(o.netArg, tun.TAP, tun.Options{})
+		return tun.Open(o.netArg, tun.TAP, tun.Options{Logger: log})
+	case "wire":
+		return wire.Open(o.netArg, wire.Options{Logger: log})
 	case "relay":
 		rc := relay.Config{Publish: o.publish, Logger: log}
 		for _, p := range o.addrs {
@@ -77,7 +89,24 @@ func (n *network) openLink(o *options, cfg *netstack.Config, log *slog.Logger) (
 		}
 		return r, nil
 	}
-	return nil, fmt.Errorf("--net %s is not built in", o.net)
+	return nil, fmt.Errorf("--net %s: no such link", o.net)
+}
+
+// withCapture puts --pcap around a link.
+func (n *network) withCapture(o *options, l link.Link, log *slog.Logger) (link.Link, error) {
+	if o.pcap == "" || l == nil {
+		return l, nil
+	}
+	f, err := os.Create(o.pcap)
+	if err != nil {
+		return nil, fmt.Errorf("--pcap: %w", err)
+	}
+	n.files = append(n.files, f)
+	return capture.Wrap(l, f, capture.Options{
+		Comment:     strings.Join(o.argv, " "),
+		Description: "--net " + o.net,
+		Logger:      log,
+	})
 }
 
 // drain waits until what was sent has left.
@@ -90,4 +119,7 @@ func (n *network) drain(ctx context.Context) {
 
 func (n *network) close() {
 	n.engine.Close()
+	for _, f := range n.files {
+		f.Close()
+	}
 }

@@ -82,12 +82,31 @@ func (d *dgramSock) reopen() {
 	d.applyAll()
 	d.rejoin()
 	d.autobound = false
+	if d.kind != kindRaw && !d.hasPort {
+		return // the address stays, for the next port; see prepare
+	}
 	if d.hasPort || d.hasAddr {
 		if err := ep.Bind(toFull(int(d.family), d.bound)); err != nil {
 			d.engine.log.Warn("bind again after disconnect", "addr", d.bound, "err", err.String())
 		}
-	} else {
-		d.bound = stack.Addr{}
+	}
+}
+
+// prepare binds a socket that kept its address and lost its port.
+//
+// One with an error queue is bound too: an error may come back while it is
+// being bound by netstack, and must find it.
+func (d *dgramSock) prepare() stack.Errno {
+	if d.hasPort || d.kind == kindRaw || !d.hasAddr && d.errq == nil || d.isBound() {
+		return 0
+	}
+	defer d.syncErrQueue()
+	d.autobound = true
+	switch err := d.ep.Bind(toFull(int(d.family), d.bound)); err.(type) {
+	case *tcpip.ErrNoPortAvailable:
+		return unix.EAGAIN
+	default:
+		return errno(err)
 	}
 }
 
@@ -148,6 +167,9 @@ func (d *dgramSock) Connect(a stack.Addr) stack.Errno {
 	}
 	if d.engine.isBroadcast(a.IP) && d.opts.get(optBroadcast) == 0 {
 		return unix.EACCES
+	}
+	if err := d.prepare(); err != 0 {
+		return err
 	}
 	if d.kind != kindUDP {
 		return d.connectHere(a)
@@ -281,6 +303,9 @@ func (d *dgramSock) local() stack.Addr {
 		return stack.Addr{}
 	}
 	a := d.localAddr(full)
+	if full.Port == 0 && d.hasAddr {
+		a = stack.Addr{IP: d.bound.IP, Scope: d.bound.Scope}
+	}
 	if d.connected && d.kind == kindPing && !d.hasAddr {
 		a.IP, a.Scope = d.source.IP, d.source.Scope
 	}
@@ -316,7 +341,9 @@ func (d *dgramSock) Close() {
 	}
 	d.closed = true
 	d.queue.EventUnregister(&d.entry)
-	d.engine.errs.remove(d)
+	if d.errq != nil {
+		d.engine.errs.remove(d)
+	}
 	d.ep.Close()
 }
 

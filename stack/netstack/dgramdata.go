@@ -109,6 +109,9 @@ func (d *dgramSock) Send(m *stack.Message) (int, stack.Errno) {
 	if d.pullErr(); d.err != 0 {
 		return 0, d.takeErr()
 	}
+	if err := d.prepare(); err != 0 {
+		return 0, err
+	}
 	if d.kind == kindUDP && (d.corked != nil || m.Flags&unix.MSG_MORE != 0 || d.opts.get(optUDPCork) != 0) {
 		return d.cork(m, to, c)
 	}

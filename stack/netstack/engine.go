@@ -74,6 +74,8 @@ type Engine struct {
 	count   counters
 	errs    errRegistry
 
+	listeners listeners
+
 	admin                           bool
 	rcvBufMax, sndBufMax, tcpRcvMax int
 }
@@ -93,6 +95,7 @@ func New(cfg Config) (*Engine, error) {
 		e.log = slog.New(slog.DiscardHandler)
 	}
 	e.st = gstack.New(stackOptions(cfg))
+	e.errs.engine = e
 	if err := e.setDefaults(); err != nil {
 		e.st.Destroy()
 		return nil, err
@@ -192,8 +195,7 @@ func (e *Engine) setDefaults() error {
 func ptr[T any](v T) *T { return &v }
 
 func (e *Engine) addLoopback() error {
-	lo := &loopbackLink{LinkEndpoint: loopback.New(), engine: e}
-	if err := e.st.CreateNICWithOptions(loopbackNIC, lo, gstack.NICOptions{Name: "lo"}); err != nil {
+	if err := e.st.CreateNICWithOptions(loopbackNIC, loopback.New(), gstack.NICOptions{Name: "lo"}); err != nil {
 		return fmt.Errorf("create lo: %s", err)
 	}
 	for _, p := range []string{"127.0.0.1/8", "::1/128"} {
@@ -206,7 +208,6 @@ func (e *Engine) addLoopback() error {
 
 func (e *Engine) addLink(i int, l link.Link) error {
 	n := newNIC(l, &e.count)
-	n.onPacket = e.seeICMP
 	name := fmt.Sprintf("eth%d", i)
 	if err := e.st.CreateNICWithOptions(firstLinkNIC+tcpip.NICID(i), n, gstack.NICOptions{Name: name}); err != nil {
 		return fmt.Errorf("create %s on link %s: %s", name, l.Name(), err)
@@ -233,18 +234,23 @@ func (e *Engine) addAddr(id tcpip.NICID, p netip.Prefix) error {
 // addAddrs gives the first link its addresses and makes the routing table:
 // subnets, multicast, and the default gateways.
 func (e *Engine) addAddrs(cfg Config) error {
+	var routes []tcpip.Route
+	nic := loopbackNIC
+	add := func(p netip.Prefix, gw netip.Addr) {
+		p = p.Masked()
+		subnet := tcpip.AddressWithPrefix{Address: addrBytes(p.Addr()), PrefixLen: p.Bits()}.Subnet()
+		routes = append(routes, tcpip.Route{Destination: subnet, Gateway: fromIP(gw), NIC: nic})
+	}
+	add(netip.MustParsePrefix("127.0.0.0/8"), netip.Addr{})
+	add(netip.MustParsePrefix("::1/128"), netip.Addr{})
 	if len(e.nics) == 0 {
 		if len(cfg.Addrs) > 0 || len(cfg.Gateways) > 0 {
 			return errors.New("addresses and gateways need a link")
 		}
+		e.st.SetRouteTable(routes)
 		return nil
 	}
-	var routes []tcpip.Route
-	add := func(p netip.Prefix, gw netip.Addr) {
-		p = p.Masked()
-		subnet := tcpip.AddressWithPrefix{Address: addrBytes(p.Addr()), PrefixLen: p.Bits()}.Subnet()
-		routes = append(routes, tcpip.Route{Destination: subnet, Gateway: fromIP(gw), NIC: firstLinkNIC})
-	}
+	nic = firstLinkNIC
 	for _, p := range cfg.Addrs {
 		if !p.IsValid() || p.Addr().IsUnspecified() {
 			return fmt.Errorf("invalid address %s", p)

@@ -181,8 +181,8 @@ func (s *testSock) drain(w io.Writer) (total int, err stack.Errno) {
 	}
 }
 
-// listener is a listening socket on addr.
-func listener(t testing.TB, e *Engine, family int, a stack.Addr, backlog int) *testSock {
+// listen makes a listening socket.
+func listen(t testing.TB, e *Engine, family int, a stack.Addr, backlog int) *testSock {
 	t.Helper()
 	l := socket(t, e, family, unix.SOCK_STREAM, 0)
 	must(t, "bind", l.Bind(a), 0)
@@ -198,7 +198,7 @@ func connection(t testing.TB, a, b *Engine, to string) (client, server *testSock
 	if dst.IP.Is6() {
 		family = unix.AF_INET6
 	}
-	l := listener(t, b, family, stack.Addr{}, 128)
+	l := listen(t, b, family, stack.Addr{}, 128)
 	dst.Port = l.LocalAddr().Port
 	client = socket(t, a, family, unix.SOCK_STREAM, 0)
 	must(t, "connect", client.dial(dst), 0)

@@ -2,8 +2,8 @@ package netstack
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -13,9 +13,10 @@ import (
 	"github.com/alptrace/alptrace/stack"
 )
 
-// netstack tells a datagram socket of few ICMP errors and of none that is not
+// netstack tells a datagram socket of few ICMP errors, and of none if it is not
 // connected. The errors that IP_RECVERR asks for are therefore read here, from
-// the packets themselves, as they come in from a link or from lo.
+// the packets themselves, by a raw endpoint that is there while a socket wants
+// them.
 
 // maxErrors bounds a socket's error queue.
 const maxErrors = 64
@@ -35,29 +36,33 @@ type errEntry struct {
 
 // errRegistry has the sockets that want errors, the ones with IP_RECVERR.
 type errRegistry struct {
-	n  atomic.Int32
-	mu sync.Mutex
-	m  map[*dgramSock]struct{}
+	engine *Engine
+	mu     sync.Mutex
+	m      map[*dgramSock]struct{}
 }
 
 func (r *errRegistry) add(d *dgramSock) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.m == nil {
+	if len(r.m) == 0 {
 		r.m = make(map[*dgramSock]struct{})
+		_ = r.engine.st.RegisterRawTransportEndpoint(ipv4Number, header.ICMPv4ProtocolNumber, (*icmpTap)(r.engine))
+		_ = r.engine.st.RegisterRawTransportEndpoint(ipv6Number, header.ICMPv6ProtocolNumber, (*icmpTap)(r.engine))
 	}
 	r.m[d] = struct{}{}
-	r.n.Store(int32(len(r.m)))
 }
 
 func (r *errRegistry) remove(d *dgramSock) {
-	if r.n.Load() == 0 {
-		return
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, ok := r.m[d]; !ok {
+		return
+	}
 	delete(r.m, d)
-	r.n.Store(int32(len(r.m)))
+	if len(r.m) == 0 {
+		r.engine.st.UnregisterRawTransportEndpoint(ipv4Number, header.ICMPv4ProtocolNumber, (*icmpTap)(r.engine))
+		r.engine.st.UnregisterRawTransportEndpoint(ipv6Number, header.ICMPv6ProtocolNumber, (*icmpTap)(r.engine))
+	}
 }
 
 func (r *errRegistry) list() []*dgramSock {
@@ -70,24 +75,13 @@ func (r *errRegistry) list() []*dgramSock {
 	return l
 }
 
-// loopbackLink is netstack's loopback, with a look at ICMP errors.
-type loopbackLink struct {
-	gstack.LinkEndpoint
-	engine *Engine
-}
+// icmpTap is the raw endpoint that sees every ICMP packet.
+type icmpTap Engine
 
-// WritePackets implements stack.LinkWriter.
-func (l *loopbackLink) WritePackets(pkts gstack.PacketBufferList) (int, tcpip.Error) {
-	if l.engine.errs.n.Load() != 0 {
-		for _, p := range pkts.AsSlice() {
-			if p.TransportProtocolNumber == header.ICMPv4ProtocolNumber || p.TransportProtocolNumber == header.ICMPv6ProtocolNumber {
-				v := p.ToView()
-				l.engine.seeICMP(p.NetworkProtocolNumber, v.AsSlice())
-				v.Release()
-			}
-		}
-	}
-	return l.LinkEndpoint.WritePackets(pkts)
+// HandlePacket implements stack.RawTransportEndpoint.
+func (t *icmpTap) HandlePacket(pkt *gstack.PacketBuffer) {
+	ip := slices.Concat(pkt.NetworkHeader().Slice(), pkt.TransportHeader().Slice(), pkt.Data().AsRange().ToSlice())
+	(*Engine)(t).seeICMP(pkt.NetworkProtocolNumber, ip)
 }
 
 // icmpError is an ICMP error message, parsed.
@@ -102,9 +96,6 @@ type icmpError struct {
 // seeICMP looks at an incoming packet, and tells the sockets that it is about
 // if it is an ICMP error.
 func (e *Engine) seeICMP(proto tcpip.NetworkProtocolNumber, ip []byte) {
-	if e.errs.n.Load() == 0 {
-		return
-	}
 	ie, ok := parseICMPError(proto, ip)
 	if !ok {
 		return

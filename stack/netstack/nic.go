@@ -25,10 +25,6 @@ type nic struct {
 	mac      tcpip.LinkAddress
 	counters *counters
 
-	// onError is called with incoming packets that are ICMP errors, before
-	// netstack has them; see icmperr.go.
-	onPacket func(proto tcpip.NetworkProtocolNumber, ip []byte)
-
 	// rxValid is what Capabilities says of received checksums. netstack asks
 	// it once for every packet, from within deliver, so it may differ from
 	// one packet to the next.
@@ -308,9 +304,6 @@ func (n *nic) deliver(d gstack.NetworkDispatcher, p *link.Packet) {
 		default:
 			return
 		}
-	}
-	if n.onPacket != nil {
-		n.onPacket(proto, ip)
 	}
 	n.rxValid.Store(p.CsumValid || p.NeedsCsum)
 	d.DeliverNetworkPacket(proto, pkt)

@@ -140,7 +140,7 @@ func (s *sock) checkBind(a stack.Addr) stack.Errno {
 	}
 	switch {
 	case ip.Is4():
-		return unix.EAFNOSUPPORT
+		return unix.EINVAL // a sockaddr_in is too short
 	case ip.Is4In6():
 		if s.v6only() {
 			return unix.EINVAL

@@ -59,6 +59,8 @@ type tcpSock struct {
 	harvested bool
 	// fin says that the peer's FIN has been seen.
 	fin bool
+	// listenPort is the port in the engine's list of listeners.
+	listenPort uint16
 
 	name string // TCP_CONGESTION, if set
 }
@@ -111,12 +113,21 @@ func (t *tcpSock) gone() bool {
 
 // harvest takes the error of a connection that has ended into t.err.
 func (t *tcpSock) harvest() {
-	if t.harvested || tcp.EndpointState(t.ep.State()) != tcp.StateError {
+	if t.harvested {
 		return
 	}
-	t.harvested = true
-	if err := errno(t.ep.LastError()); err != 0 {
-		t.noteReset(err)
+	switch tcp.EndpointState(t.ep.State()) {
+	case tcp.StateError:
+		t.harvested = true
+		if err := errno(t.ep.LastError()); err != 0 {
+			t.noteReset(err)
+		}
+	case tcp.StateClose: // netstack's name for a reset in CLOSE_WAIT
+		t.harvested = true
+		if _, ok := t.ep.LastError().(*tcpip.ErrAborted); ok {
+			t.fin = true
+			t.noteReset(unix.ECONNRESET)
+		}
 	}
 }
 
@@ -132,6 +143,7 @@ func (t *tcpSock) noteReset(err stack.Errno) {
 // reopen puts a fresh netstack endpoint under the socket, with its options and
 // what the program bound: what tcp_disconnect leaves in the kernel.
 func (t *tcpSock) reopen() {
+	t.engine.listeners.remove(t)
 	old := t.ep
 	ep, err := t.engine.st.NewEndpoint(tcp.ProtocolNumber, t.network(), t.queue)
 	if err != nil {
@@ -161,6 +173,9 @@ func (t *tcpSock) Bind(a stack.Addr) stack.Errno {
 	}
 	if tcp.EndpointState(t.ep.State()) != tcp.StateInitial {
 		return unix.EINVAL
+	}
+	if t.engine.listeners.conflict(t, a) {
+		return unix.EADDRINUSE
 	}
 	switch err := t.ep.Bind(toFull(int(t.family), a)); err.(type) {
 	case nil:
@@ -236,7 +251,10 @@ func (t *tcpSock) checkConnect(a stack.Addr) (tcpip.FullAddress, stack.Errno) {
 		}
 		return toFull(int(t.family), a), 0
 	}
-	if t.is6() == ip.Is4() {
+	if t.is6() && ip.Is4() {
+		return none, unix.EINVAL // a sockaddr_in is too short
+	}
+	if !t.is6() && !ip.Is4() {
 		return none, unix.EAFNOSUPPORT
 	}
 	if ip.Is4In6() && t.v6only() {
@@ -304,9 +322,13 @@ func (t *tcpSock) Listen(backlog int) stack.Errno {
 	if t.gone() {
 		t.reopen()
 	}
+	if t.engine.listeners.conflict(t, t.local()) {
+		return unix.EADDRINUSE
+	}
 	switch err := t.ep.Listen(backlog + 1); err.(type) {
 	case nil:
 		t.err = 0
+		t.engine.listeners.add(t, t.local())
 		return 0
 	case *tcpip.ErrPortInUse, *tcpip.ErrNoPortAvailable:
 		t.reopen()
@@ -378,6 +400,10 @@ func (t *tcpSock) Shutdown(how int) stack.Errno {
 func (t *tcpSock) LocalAddr() stack.Addr {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.local()
+}
+
+func (t *tcpSock) local() stack.Addr {
 	full, err := t.ep.GetLocalAddress()
 	if err != nil {
 		return stack.Addr{}
@@ -414,6 +440,7 @@ func (t *tcpSock) Close() {
 	}
 	t.closed = true
 	t.queue.EventUnregister(&t.entry)
+	t.engine.listeners.remove(t)
 	if t.opts.get(optUserTimeout) == 0 {
 		timeout := tcpip.TCPUserTimeoutOption(orphanTimeout)
 		t.ep.SetSockOpt(&timeout)
@@ -430,5 +457,6 @@ func (t *tcpSock) Abort() {
 	}
 	t.closed = true
 	t.queue.EventUnregister(&t.entry)
+	t.engine.listeners.remove(t)
 	t.ep.Abort()
 }

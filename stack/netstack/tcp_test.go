@@ -84,7 +84,7 @@ func TestTCPRefused(t *testing.T) {
 
 func TestTCPConnectStates(t *testing.T) {
 	a, b := newPair(t, link.IP, false)
-	l := listener(t, b, unix.AF_INET, stack.Addr{}, 1)
+	l := listen(t, b, unix.AF_INET, stack.Addr{}, 1)
 	dst := addr("10.0.0.2:0")
 	dst.Port = l.LocalAddr().Port
 	s := socket(t, a, unix.AF_INET, unix.SOCK_STREAM, 0)
@@ -176,7 +176,7 @@ func TestTCPShutdown(t *testing.T) {
 		t.Errorf("both ways shut: readiness %#x", r)
 	}
 
-	l := listener(t, b, unix.AF_INET, stack.Addr{}, 1)
+	l := listen(t, b, unix.AF_INET, stack.Addr{}, 1)
 	must(t, "shutdown of a listener", l.Shutdown(unix.SHUT_RD), 0)
 	_, err = l.Accept()
 	must(t, "accept after shutdown", err, unix.EINVAL)
@@ -184,7 +184,7 @@ func TestTCPShutdown(t *testing.T) {
 
 func TestTCPBacklog(t *testing.T) {
 	a, b := newPair(t, link.IP, false)
-	l := listener(t, b, unix.AF_INET, stack.Addr{}, 2)
+	l := listen(t, b, unix.AF_INET, stack.Addr{}, 2)
 	dst := addr("10.0.0.2:0")
 	dst.Port = l.LocalAddr().Port
 	up := 0
@@ -237,7 +237,7 @@ func TestTCPBind(t *testing.T) {
 
 func TestTCPDualStack(t *testing.T) {
 	a, b := newPair(t, link.IP, false)
-	l := listener(t, b, unix.AF_INET6, stack.Addr{Port: 7}, 8)
+	l := listen(t, b, unix.AF_INET6, stack.Addr{Port: 7}, 8)
 	four := socket(t, a, unix.AF_INET, unix.SOCK_STREAM, 0)
 	must(t, "connect", four.dial(addr("10.0.0.2:7")), 0)
 	s := l.accept()

@@ -65,8 +65,9 @@ func (t *tcpSock) ReadTo(w io.Writer) (int, stack.Errno) {
 	case *tcpip.ErrClosedForReceive:
 		if tcp.EndpointState(t.ep.State()) != tcp.StateError {
 			t.fin = true
-		} else {
-			t.harvest()
+		}
+		if t.harvest(); t.fin {
+			return 0, 0 // what came after the FIN is for write (SOCK_DONE)
 		}
 		return 0, t.takeErr()
 	case *tcpip.ErrNotConnected:

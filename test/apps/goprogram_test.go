@@ -12,7 +12,7 @@ import (
 func TestGo(t *testing.T) {
 	s := newScene(t)
 	bin := filepath.Join(s.dir, "gopair")
-	build := exec.Command("go", "build", "-o", bin, "./testdata/gopair")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "./testdata/gopair")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)

@@ -76,6 +76,18 @@ func (tm *terminal) cat() {
 	time.Sleep(100 * time.Millisecond)
 }
 
+// notice presses Enter until bash, which tells of its jobs at the prompt,
+// shows the pattern.
+func (tm *terminal) notice(pattern string) {
+	tm.s.t.Helper()
+	re := regexp.MustCompile(pattern)
+	eventually(tm.s.t, 10*time.Second, pattern, func() bool {
+		tm.keys("Enter")
+		time.Sleep(50 * time.Millisecond)
+		return re.MatchString(tm.screen())
+	})
+}
+
 // clear empties the screen, at the prompt.
 func (tm *terminal) clear() {
 	tm.s.t.Helper()
@@ -133,17 +145,16 @@ func TestJobControl(t *testing.T) {
 	// In the background, then to the front.
 	tm.line(`$RUN sh -c 'sleep 1; echo done here' &`)
 	tm.expect(`> done here`)
-	tm.keys("Enter")
-	tm.expect(`(?m)Done `)
+	tm.notice(`(?m)Done `)
 	tm.clear()
 	tm.line(`$RUN cat &`)
-	tm.keys("Enter")
-	tm.expect(`(?m)Stopped `) // reads from the terminal: SIGTTIN
+	tm.notice(`(?m)Stopped `) // reads from the terminal: SIGTTIN
 	tm.line(`fg`)
 	time.Sleep(100 * time.Millisecond)
 	tm.line(`front`)
 	tm.expect(`front\nfront\n?$`)
 	tm.keys("C-c")
+	tm.expect(`\^C\nready>$`)
 	tm.clear()
 }
 

@@ -47,7 +47,7 @@ func run(m *testing.M) int {
 			return 1
 		}
 		runner.path = filepath.Join(dir, "alptrace")
-		build := exec.Command("go", "build", "-o", runner.path, "github.com/alptrace/alptrace/cmd/alptrace")
+		build := exec.Command("go", "build", "-buildvcs=false", "-o", runner.path, "github.com/alptrace/alptrace/cmd/alptrace")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "apps: build alptrace: %v\n%s", err, out)

@@ -89,7 +89,7 @@ func newBench(t *testing.T) *bench {
 		b.native = true
 	case "":
 		b.alptrace = filepath.Join(dir, "alptrace")
-		b.goCommand(t, "build", "-o", b.alptrace, "github.com/alptrace/alptrace/cmd/alptrace")
+		b.goCommand(t, "build", "-buildvcs=false", "-o", b.alptrace, "github.com/alptrace/alptrace/cmd/alptrace")
 	default:
 		if b.alptrace, err = filepath.Abs(r); err != nil {
 			t.Fatal(err)

@@ -12,7 +12,7 @@ static void run(int family)
 	T(send(s, "x", 1, 0));
 	T(write(s, "x", 1));
 	T(sendto(s, "x", 1, 0, NULL, 0));
-	say("local %s", localname(s));
+	say("after sends that failed: local %s", localname(s));
 	T(sendto(s, "x", 1, 0, &xa.sa, xa.len));
 	say("local %s", localname(s));
 	T(recv(x, b, sizeof b, 0));

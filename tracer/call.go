@@ -3,6 +3,7 @@ package tracer
 import (
 	"time"
 
+	"github.com/alptrace/alptrace/fdtable"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,6 +22,8 @@ type result struct {
 	how how
 	val int64
 	err unix.Errno
+
+	sigpipe bool // SIGPIPE comes with the error
 }
 
 type how int
@@ -105,6 +108,12 @@ func (c *call) finish(r result) bool {
 			resp.val, resp.err = 0, -int32(r.err)
 		}
 		got = c.t.answer(&resp) == 0
+		if got && r.sigpipe {
+			// After the answer: a signal before it would interrupt the call.
+			if tgid, err := fdtable.Tgid(int(c.tid)); err == nil {
+				unix.Tgkill(tgid, int(c.tid), unix.SIGPIPE)
+			}
+		}
 	}
 	if c.t.stats != nil {
 		c.t.stats.count(c, time.Since(c.start))

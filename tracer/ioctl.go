@@ -38,21 +38,19 @@ func (c *call) ioctl() result {
 	case unix.SIOCOUTQ:
 		return c.bytesQueued(s, dup, arg, false)
 	case siocoutqnsd:
-		return errno(c.writeUint32(arg, 0)) // all is the stack's at once
-	case unix.SIOCATMARK:
-		if !s.isStream() {
-			return fail(unix.ENOTTY)
+		if s.isStream() {
+			return errno(c.writeUint32(arg, 0)) // all is the stack's at once
 		}
-		return errno(c.writeUint32(arg, 0))
+	case unix.SIOCATMARK:
+		if s.isStream() {
+			return errno(c.writeUint32(arg, 0))
+		}
 	case fiosetown, unix.SIOCSPGRP, fiogetown, unix.SIOCGPGRP:
 		return toKernel // who gets SIGIO: the stand-in knows
 	case siocgstampOld, siocgstampnsOld, siocgstampNew, siocgstampnsNew:
 		return fail(unix.ENOENT)
 	case unix.SIOCGIFCONF:
 		return c.ifconf(arg)
-	}
-	if cmd == siocoutqnsd && !s.isStream() {
-		return fail(unix.ENOTTY)
 	}
 	var req [sizeofIfreq]byte
 	if cmd >= 0x8900 && cmd <= 0x89ff {
@@ -128,6 +126,12 @@ func (c *call) ifconf(arg uint64) result {
 // ifreq answers the SIOCGIF* commands from the stack's interfaces. What would
 // change them is refused: the stack is configured by flags.
 func (c *call) ifreq(cmd uint32, arg uint64, req []byte) result {
+	switch cmd {
+	case unix.SIOCATMARK, siocoutqnsd: // of a datagram socket
+		return fail(unix.ENOTTY)
+	case unix.SIOCADDRT, unix.SIOCDELRT:
+		return fail(unix.EPERM)
+	}
 	i, ok := c.interfaceOf(cmd, req)
 	if !ok {
 		return fail(unix.ENODEV)
@@ -164,7 +168,7 @@ func (c *call) ifreq(cmd uint32, arg uint64, req []byte) result {
 			inet(stack.Addr{})
 		}
 	case unix.SIOCSIFADDR, unix.SIOCSIFFLAGS, unix.SIOCSIFMTU, unix.SIOCSIFNETMASK, unix.SIOCSIFBRDADDR,
-		unix.SIOCSIFDSTADDR, unix.SIOCSIFNAME, unix.SIOCSIFHWADDR, unix.SIOCADDRT, unix.SIOCDELRT:
+		unix.SIOCSIFDSTADDR, unix.SIOCSIFNAME, unix.SIOCSIFHWADDR:
 		return fail(unix.EPERM)
 	default:
 		return fail(unix.ENOTTY)

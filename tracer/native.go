@@ -3,7 +3,6 @@ package tracer
 import (
 	"time"
 
-	"github.com/alptrace/alptrace/fdtable"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,5 +45,3 @@ func (c *call) natively(s *socket, dup int, events int16, flags int, timeout tim
 	}()
 	return later
 }
-
-func tgidOf(c *call) (int, error) { return fdtable.Tgid(int(c.tid)) }

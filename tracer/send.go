@@ -79,6 +79,9 @@ func (c *call) send(s *socket, dup int, m *transfer) result {
 		return c.sendStream(s, dup, m)
 	}
 	msg := stack.Message{Flags: m.flags}
+	if s.family == unix.AF_INET6 {
+		msg.Flags &^= unix.MSG_OOB // udpv6_sendmsg does not look at it
+	}
 	if m.name != 0 {
 		sa, e := c.readSockaddr(m.name, int32(m.nameLen))
 		if e == 0 {
@@ -179,7 +182,7 @@ func (c *call) sendStream(s *socket, dup int, m *transfer) result {
 		if m.flags&msgFastopen != 0 && m.name != 0 {
 			return fail(unix.EOPNOTSUPP) // the program falls back to connect(2)
 		}
-		return c.brokenPipe(m.flags)
+		return brokenPipe(m.flags)
 	}
 	if m.name == 0 && m.ctlLen == 0 {
 		return toKernel
@@ -205,7 +208,7 @@ func (c *call) sendStream(s *socket, dup int, m *transfer) result {
 	return c.natively(s, dup, unix.POLLOUT, m.flags, s.timeout.send, func(fd int) result {
 		n, err := unix.SendmsgN(fd, data[sent:], nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		if err == unix.EPIPE {
-			return c.brokenPipe(m.flags)
+			return brokenPipe(m.flags)
 		}
 		if err != nil {
 			return fail(err.(unix.Errno))
@@ -217,12 +220,7 @@ func (c *call) sendStream(s *socket, dup int, m *transfer) result {
 	})
 }
 
-// brokenPipe is EPIPE with its signal (send(2), MSG_NOSIGNAL).
-func (c *call) brokenPipe(flags int) result {
-	if flags&unix.MSG_NOSIGNAL == 0 {
-		if tgid, err := tgidOf(c); err == nil {
-			unix.Tgkill(tgid, int(c.tid), unix.SIGPIPE)
-		}
-	}
-	return fail(unix.EPIPE)
+// brokenPipe is EPIPE, with its signal unless flags have MSG_NOSIGNAL.
+func brokenPipe(flags int) result {
+	return result{err: unix.EPIPE, sigpipe: flags&unix.MSG_NOSIGNAL == 0}
 }

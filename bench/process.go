@@ -20,7 +20,7 @@ import (
 )
 
 // runLimit bounds the time of any one process of a measurement.
-const runLimit = 60 * time.Second
+const runLimit = 30 * time.Second
 
 // process is a running load program, natively or under alptrace.
 type process struct {

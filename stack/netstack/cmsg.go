@@ -150,6 +150,7 @@ func (d *dgramSock) ipv6Control(typ int, data []byte, c *sendControl) stack.Errn
 		}
 		if src.Is4In6() {
 			c.messages.HasIPv6PacketInfo = false
+			c.source = src.Unmap()
 			c.nic = c.messages.IPv6PacketInfo.NIC
 		}
 	case unix.IPV6_HOPLIMIT, 8: // 8 is IPV6_2292HOPLIMIT

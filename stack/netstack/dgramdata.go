@@ -187,7 +187,7 @@ func (d *dgramSock) send(data []byte, to *tcpip.FullAddress, c *sendControl) sta
 			to.NIC = tcpip.NICID(d.opts.get(optUnicastIf))
 		}
 	}
-	if c.source.IsValid() && !d.is6() {
+	if c.source.IsValid() {
 		return d.sendFrom(data, to, c)
 	}
 	restore := d.overrideTOS(c)

@@ -183,6 +183,9 @@ func (s *sock) localAddr(full tcpip.FullAddress) stack.Addr {
 	return a
 }
 
+// unspecified is no address at all.
+var unspecified netip.Addr
+
 // isMappedAny says whether ip is ::ffff:0.0.0.0.
 func isMappedAny(ip netip.Addr) bool {
 	return ip.Is4In6() && ip.Unmap().IsUnspecified()

@@ -29,6 +29,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -46,6 +47,7 @@ func main() {
 type config struct {
 	alptrace string
 	load     string
+	flags    string
 	out      string
 	reps     int
 	only     string
@@ -58,6 +60,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.StringVar(&c.alptrace, "alptrace", "bin/alptrace", "the alptrace to measure")
+	fs.StringVar(&c.flags, "flags", "", "more flags for alptrace, such as \"--pcap FILE\"")
 	fs.StringVar(&c.load, "load", "", "the load program (default: built from ./bench/load)")
 	fs.StringVar(&c.out, "out", "out", "directory for bench.svg, bench.json and bench.txt")
 	fs.IntVar(&c.reps, "reps", 5, "repetitions")
@@ -159,9 +162,10 @@ func setUp(ctx context.Context, c *config) (*bench, func(), error) {
 			cleanup()
 			return nil, nil, fmt.Errorf("the alptrace to measure: %w (make build makes it)", err)
 		}
+		wrap := []string{b.alptrace, "--net", "tun:" + tunName, "--addr", fmt.Sprintf("%s/%d", tunStack, prefix)}
 		b.tested = side{
 			name:    "alptrace",
-			wrap:    []string{b.alptrace, "--net", "tun:" + tunName, "--addr", fmt.Sprintf("%s/%d", tunStack, prefix), "--"},
+			wrap:    append(append(wrap, strings.Fields(c.flags)...), "--"),
 			ns:      l.peer,
 			subject: tunStack,
 			peer:    tunPeer,

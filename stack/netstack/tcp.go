@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -58,7 +59,10 @@ type tcpSock struct {
 	// into sock.err.
 	harvested bool
 	// fin says that the peer's FIN has been seen.
-	fin bool
+	fin     bool
+	backlog uint16 // of listen
+	// written and read count bytes, for TCP_INFO.
+	written, read atomic.Uint64
 	// listenPort is the port in the engine's list of listeners.
 	listenPort uint16
 
@@ -155,6 +159,8 @@ func (t *tcpSock) reopen() {
 	t.applyAll()
 	t.applyCongestion()
 	t.state, t.shut, t.harvested, t.fin = unconnected, 0, false, false
+	t.written.Store(0)
+	t.read.Store(0)
 	if t.hasPort || t.hasAddr {
 		if err := ep.Bind(toFull(int(t.family), t.bound)); err != nil {
 			t.engine.log.Warn("bind again after disconnect", "addr", t.bound, "err", err.String())
@@ -308,6 +314,7 @@ func (t *tcpSock) Listen(backlog int) stack.Errno {
 	}
 	switch t.linuxState() {
 	case tcpListen:
+		t.backlog = uint16(backlog)
 		// netstack refuses a backlog shorter than what waits; it keeps its
 		// own, and the shorter one takes effect with the next listen.
 		_ = t.ep.Listen(backlog + 1)
@@ -327,7 +334,7 @@ func (t *tcpSock) Listen(backlog int) stack.Errno {
 	}
 	switch err := t.ep.Listen(backlog + 1); err.(type) {
 	case nil:
-		t.err = 0
+		t.err, t.backlog = 0, uint16(backlog)
 		t.engine.listeners.add(t, t.local())
 		return 0
 	case *tcpip.ErrPortInUse, *tcpip.ErrNoPortAvailable:

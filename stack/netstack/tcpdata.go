@@ -46,6 +46,7 @@ func (t *tcpSock) ReadTo(w io.Writer) (int, stack.Errno) {
 		if res.Count == 0 {
 			return 0, unix.EAGAIN
 		}
+		t.read.Add(uint64(res.Count))
 		ep.ModerateRecvBuf(res.Count)
 		return res.Count, 0
 	}
@@ -120,6 +121,7 @@ func (t *tcpSock) WriteFrom(r stack.Source) (int, stack.Errno) {
 	sources.Put(src)
 	switch err.(type) {
 	case nil:
+		t.written.Add(uint64(n))
 		return int(n), 0
 	case *tcpip.ErrWouldBlock:
 		return 0, unix.EAGAIN

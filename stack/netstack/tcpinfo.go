@@ -17,7 +17,9 @@ const tcpInfoLen = 280
 // Offsets in struct tcp_info.
 const (
 	infoState, infoCAState                      = 0, 1
-	infoOptions                                 = 5
+	infoOptions, infoWScale                     = 5, 6
+	infoBytesAcked, infoBytesReceived           = 120, 128
+	infoBytesSent                               = 200
 	infoRTO, infoATO                            = 8, 12
 	infoSndMSS, infoRcvMSS                      = 16, 20
 	infoUnacked, infoSacked                     = 24, 28
@@ -53,15 +55,16 @@ func getTCPInfo(t target, val []byte) (int, stack.Errno) {
 	st := t.tcp.linuxState()
 	b[infoState] = byte(st)
 	le.PutUint64(b[infoMaxPacingRate:], uint64(t.opts.get(optPacingRate)))
-	if st == tcpListen {
+	put(infoSndCwnd, 10)
+	put(infoReordering, 3)
+	le.PutUint64(b[infoPacingRate:], ^uint64(0))
+	if st == tcpListen { // the queue stands where unacked and sacked do
+		put(infoSacked, uint32(t.tcp.backlog))
 		return putBytes(val, b[:])
 	}
 	put(infoRTO, uint32(time.Second/time.Microsecond))
 	put(infoSndMSS, 536)
-	put(infoSndCwnd, 10)
 	put(infoSndSsthresh, infiniteSsthresh)
-	put(infoReordering, 3)
-	le.PutUint64(b[infoPacingRate:], ^uint64(0))
 	if st == tcpClose {
 		return putBytes(val, b[:])
 	}
@@ -91,6 +94,14 @@ func getTCPInfo(t target, val []byte) (int, stack.Errno) {
 		put(infoRcvWnd, d.rcvWnd)
 		put(infoRcvSsthresh, d.rcvWnd)
 		put(infoRcvSpace, d.rcvWnd)
+		b[infoWScale] = d.sndScale&15 | d.rcvScale<<4
+		if d.rcvScale != 0 || d.sndScale != 0 {
+			b[infoOptions] |= optWScale
+		}
+		written := t.tcp.written.Load()
+		le.PutUint64(b[infoBytesSent:], written-min(uint64(d.notSent), written))
+		le.PutUint64(b[infoBytesAcked:], 1+written-min(uint64(d.unsent), written)) // the SYN counts
+		le.PutUint64(b[infoBytesReceived:], t.tcp.read.Load()+uint64(d.unread))
 		put(infoPMTU, d.advMSS+header.TCPMinimumSize+header.IPv4MinimumSize)
 	}
 	if peer, err := t.tcp.peer(); err == 0 {
@@ -102,7 +113,7 @@ func getTCPInfo(t target, val []byte) (int, stack.Errno) {
 		put(infoTotalRetrans, counted(t.ep, func(s *tcp.Stats) uint64 { return s.SendErrors.Retransmits.Value() }))
 		put(infoSegsOut, counted(t.ep, func(s *tcp.Stats) uint64 { return s.SegmentsSent.Value() }))
 		put(infoSegsIn, counted(t.ep, func(s *tcp.Stats) uint64 { return s.SegmentsReceived.Value() }))
-		b[infoOptions] = negotiated(ep)
+		b[infoOptions] |= negotiated(ep)
 	}
 	return putBytes(val, b[:])
 }

@@ -17,9 +17,9 @@ import (
 type tcpFields struct {
 	sndBufUsed, sender, receiver                       []int
 	sndUna, sndNxt, maxPayload, outstanding, sackedOut []int
-	sndWnd, srtt                                       []int
-	rcvNxt, rcvWnd, rcvMSS                             []int
-	userMSS, amss                                      []int
+	sndWnd, sndScale                                   []int
+	rcvWnd, rcvScale, rcvUsed                          []int
+	amss                                               []int
 }
 
 // findTCPFields looks the paths up, once.
@@ -29,7 +29,7 @@ var findTCPFields = sync.OnceValue(func() *tcpFields {
 		sndBufUsed: path(ep, "sndQueueInfo", "SndBufUsed"),
 		sender:     path(ep, "snd"),
 		receiver:   path(ep, "rcv"),
-		userMSS:    path(ep, "userMSS"),
+		rcvUsed:    path(ep, "RcvBufUsed"),
 		amss:       path(ep, "amss"),
 	}
 	if f.sender != nil {
@@ -37,13 +37,14 @@ var findTCPFields = sync.OnceValue(func() *tcpFields {
 		f.sndUna = path(snd, "SndUna")
 		f.sndNxt = path(snd, "SndNxt")
 		f.sndWnd = path(snd, "SndWnd")
+		f.sndScale = path(snd, "SndWndScale")
 		f.maxPayload = path(snd, "MaxPayloadSize")
 		f.outstanding = path(snd, "Outstanding")
 		f.sackedOut = path(snd, "SackedOut")
 	}
 	if f.receiver != nil {
 		rcv := ep.FieldByIndex(f.receiver).Type.Elem()
-		f.rcvNxt = path(rcv, "RcvNxt")
+		f.rcvScale = path(rcv, "RcvWndScale")
 		f.rcvWnd = path(rcv, "rcvWnd")
 	}
 	return f
@@ -88,6 +89,9 @@ type tcpDetail struct {
 	sndWnd      uint32
 	rcvWnd      uint32
 	advMSS      uint32
+	sndScale    uint8
+	rcvScale    uint8
+	unread      int // bytes received and not read
 	established bool
 }
 
@@ -104,6 +108,7 @@ func detail(e tcpip.Endpoint) tcpDetail {
 	d := tcpDetail{
 		unsent: int(number(v, f.sndBufUsed)),
 		advMSS: uint32(number(v, f.amss)),
+		unread: int(number(v, f.rcvUsed)),
 	}
 	if snd := field(v, f.sender); snd.IsValid() {
 		d.established = true
@@ -111,6 +116,7 @@ func detail(e tcpip.Endpoint) tcpDetail {
 		d.unacked = uint32(number(snd, f.outstanding))
 		d.sacked = uint32(number(snd, f.sackedOut))
 		d.sndWnd = uint32(number(snd, f.sndWnd))
+		d.sndScale = uint8(number(snd, f.sndScale))
 		inFlight := uint32(number(snd, f.sndNxt)) - uint32(number(snd, f.sndUna))
 		if n := uint32(d.unsent); n > inFlight {
 			d.notSent = n - inFlight
@@ -118,6 +124,7 @@ func detail(e tcpip.Endpoint) tcpDetail {
 	}
 	if rcv := field(v, f.receiver); rcv.IsValid() {
 		d.rcvWnd = uint32(number(rcv, f.rcvWnd))
+		d.rcvScale = uint8(number(rcv, f.rcvScale))
 	}
 	return d
 }

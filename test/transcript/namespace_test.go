@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"syscall"
 	"testing"
 
@@ -90,6 +91,11 @@ func runStage(text string) error {
 	for name, value := range sysctls {
 		// Some are not there in every kernel, or not to be set without root.
 		_ = os.WriteFile("/proc/sys/"+name, []byte(value), 0)
+	}
+	// In a user namespace only a group that it maps may be named (icmp(7)).
+	gid := strconv.Itoa(os.Getgid())
+	if os.Getuid() != 0 || s.Root {
+		_ = os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte(gid+" "+gid), 0)
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("limit core files: %w", err)

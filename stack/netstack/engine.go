@@ -94,6 +94,7 @@ func New(cfg Config) (*Engine, error) {
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
+	quiet(e.log)
 	e.st = gstack.New(stackOptions(cfg))
 	e.errs.engine = e
 	if err := e.setDefaults(); err != nil {

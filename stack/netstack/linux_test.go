@@ -142,53 +142,60 @@ type difference struct {
 	level, name int
 	lines       string // those that begin so; empty for all
 	why         string
+	on          string // only sockets whose name ends so
 }
 
 var knownDifferences = []difference{
-	{unix.SOL_SOCKET, unix.SO_COOKIE, "", "a number of its own for every socket"},
-	{unix.SOL_SOCKET, unix.SO_NETNS_COOKIE, "", "the number of the network namespace"},
-	{unix.SOL_SOCKET, unix.SO_ATTACH_BPF, "", "depends on the descriptors of the process"},
-	{unix.SOL_SOCKET, 52, "", "SO_ATTACH_REUSEPORT_EBPF: depends on the descriptors of the process"},
-	{unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, "set len 16", "filters are not offered"},
-	{unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, "", "an index that is no interface's is not kept by netstack"},
-	{unix.SOL_SOCKET, 80, "", "SO_DEVMEM_DONTNEED: devices' memory is not offered"},
-	{unix.SOL_TCP, unix.TCP_CC_INFO, "", "depends on the algorithm"},
-	{unix.SOL_TCP, unix.TCP_TIMESTAMP, "", "a clock"},
-	{unix.SOL_TCP, unix.TCP_INFO, "", "last_data_sent and its like count from a clock"},
-	{unix.SOL_TCP, unix.TCP_REPAIR, "", "repair is not offered"},
-	{unix.SOL_TCP, unix.TCP_REPAIR_QUEUE, "", "repair is not offered"},
-	{unix.SOL_TCP, unix.TCP_REPAIR_WINDOW, "", "repair is not offered"},
-	{unix.SOL_TCP, unix.TCP_QUEUE_SEQ, "", "repair is not offered"},
-	{unix.SOL_TCP, unix.TCP_FASTOPEN_KEY, "set len 16", "fast open is not offered"},
-	{unix.SOL_UDP, unix.UDP_SEGMENT, "", "segmentation is not offered"},
-	{unix.SOL_UDP, unix.UDP_GRO, "", "segmentation is not offered"},
-	{unix.SOL_UDP, 100, "", "UDP_ENCAP: encapsulation of IPsec is not offered"},
-	{unix.SOL_IP, unix.IP_OPTIONS, "set", "options other than end and no-operation are not offered"},
-	{unix.SOL_IP, unix.IP_UNBLOCK_SOURCE, "set len 12", "source filters are not offered"},
-	{unix.SOL_IP, unix.IP_BLOCK_SOURCE, "set len 12", "source filters are not offered"},
-	{unix.SOL_IP, unix.IP_ADD_SOURCE_MEMBERSHIP, "set len 12", "source filters are not offered"},
-	{unix.SOL_IP, unix.IP_DROP_SOURCE_MEMBERSHIP, "set len 12", "source filters are not offered"},
-	{unix.SOL_IPV6, unix.IPV6_HOPOPTS, "set len", "extension headers are not sent"},
-	{unix.SOL_IPV6, unix.IPV6_RTHDRDSTOPTS, "set len", "extension headers are not sent"},
-	{unix.SOL_IPV6, unix.IPV6_DSTOPTS, "set len", "extension headers are not sent"},
-	{unix.SOL_TCP, unix.TCP_ZEROCOPY_RECEIVE, "", "mapped receive buffers are not offered"},
+	{unix.SOL_SOCKET, unix.SO_COOKIE, "", "a number of its own for every socket", ""},
+	{unix.SOL_SOCKET, unix.SO_PEERNAME, "get", "a port of the system's choice", "connected"},
+	{unix.SOL_SOCKET, unix.SO_PEERNAME, "set", "a port of the system's choice", "connected"},
+	{unix.SOL_SOCKET, unix.SO_INCOMING_CPU, "", "of a connection, the processor of the last packet", "connected"},
+	{unix.SOL_IP, 52, "", "IP_PROTOCOL is the local port of streams and UDP", ""},
+	{unix.SOL_TCP, unix.TCP_MAXSEG, "", "of a connection, half the peer's window at most in Linux", "connected"},
+	{unix.SOL_TCP, unix.TCP_WINDOW_CLAMP, "", "of a connection, Linux sets it to the receive buffer", "connected"},
+	{unix.SOL_SOCKET, unix.SO_NETNS_COOKIE, "", "the number of the network namespace", ""},
+	{unix.SOL_SOCKET, unix.SO_ATTACH_BPF, "", "depends on the descriptors of the process", ""},
+	{unix.SOL_SOCKET, 52, "", "SO_ATTACH_REUSEPORT_EBPF: depends on the descriptors of the process", ""},
+	{unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, "set len 16", "filters are not offered", ""},
+	{unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, "", "an index that is no interface's is not kept by netstack", ""},
+	{unix.SOL_SOCKET, 80, "", "SO_DEVMEM_DONTNEED: devices' memory is not offered", ""},
+	{unix.SOL_TCP, unix.TCP_CC_INFO, "", "depends on the algorithm", ""},
+	{unix.SOL_TCP, unix.TCP_TIMESTAMP, "", "a clock", ""},
+	{unix.SOL_TCP, unix.TCP_INFO, "", "last_data_sent and its like count from a clock", ""},
+	{unix.SOL_TCP, unix.TCP_REPAIR, "", "repair is not offered", ""},
+	{unix.SOL_TCP, unix.TCP_REPAIR_QUEUE, "", "repair is not offered", ""},
+	{unix.SOL_TCP, unix.TCP_REPAIR_WINDOW, "", "repair is not offered", ""},
+	{unix.SOL_TCP, unix.TCP_QUEUE_SEQ, "", "repair is not offered", ""},
+	{unix.SOL_TCP, unix.TCP_FASTOPEN_KEY, "set len 16", "fast open is not offered", ""},
+	{unix.SOL_UDP, unix.UDP_SEGMENT, "", "segmentation is not offered", ""},
+	{unix.SOL_UDP, unix.UDP_GRO, "", "segmentation is not offered", ""},
+	{unix.SOL_UDP, 100, "", "UDP_ENCAP: encapsulation of IPsec is not offered", ""},
+	{unix.SOL_IP, unix.IP_OPTIONS, "set", "options other than end and no-operation are not offered", ""},
+	{unix.SOL_IP, unix.IP_UNBLOCK_SOURCE, "set len 12", "source filters are not offered", ""},
+	{unix.SOL_IP, unix.IP_BLOCK_SOURCE, "set len 12", "source filters are not offered", ""},
+	{unix.SOL_IP, unix.IP_ADD_SOURCE_MEMBERSHIP, "set len 12", "source filters are not offered", ""},
+	{unix.SOL_IP, unix.IP_DROP_SOURCE_MEMBERSHIP, "set len 12", "source filters are not offered", ""},
+	{unix.SOL_IPV6, unix.IPV6_HOPOPTS, "set len", "extension headers are not sent", ""},
+	{unix.SOL_IPV6, unix.IPV6_RTHDRDSTOPTS, "set len", "extension headers are not sent", ""},
+	{unix.SOL_IPV6, unix.IPV6_DSTOPTS, "set len", "extension headers are not sent", ""},
+	{unix.SOL_TCP, unix.TCP_ZEROCOPY_RECEIVE, "", "mapped receive buffers are not offered", ""},
 }
 
 // hostDifferences are those of a test that runs as somebody else, and so in
 // the system's own network namespace.
 var hostDifferences = []difference{
-	{unix.SOL_IP, unix.IP_DROP_MEMBERSHIP, "", "depends on the routes"},
-	{unix.SOL_IPV6, unix.IPV6_MULTICAST_IF, "", "depends on the interfaces"},
-	{unix.SOL_TCP, unix.TCP_CONGESTION, "", "the default algorithm is the system's"},
+	{unix.SOL_IP, unix.IP_DROP_MEMBERSHIP, "", "depends on the routes", ""},
+	{unix.SOL_IPV6, unix.IPV6_MULTICAST_IF, "", "depends on the interfaces", ""},
+	{unix.SOL_TCP, unix.TCP_CONGESTION, "", "the default algorithm is the system's", ""},
 }
 
-func isKnown(level, name int, line string) bool {
+func isKnown(what string, level, name int, line string) bool {
 	known := knownDifferences
 	if os.Geteuid() != 0 {
 		known = append(hostDifferences[:len(hostDifferences):len(hostDifferences)], known...)
 	}
 	for _, d := range known {
-		if d.level == level && d.name == name && strings.HasPrefix(line, d.lines) {
+		if d.level == level && d.name == name && strings.HasPrefix(line, d.lines) && strings.HasSuffix(what, d.on) {
 			return true
 		}
 	}
@@ -239,16 +246,7 @@ func TestOptionsLikeLinux(t *testing.T) {
 			continue
 		}
 		unix.Close(fd)
-		native := func() optionSocket {
-			fd, err := unix.Socket(k.family, k.typ|unix.SOCK_CLOEXEC, k.proto)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if k.typ == unix.SOCK_STREAM { // the system's default may be another
-				_ = unix.SetsockoptString(fd, unix.SOL_TCP, unix.TCP_CONGESTION, "cubic")
-			}
-			return kernelSocket(fd)
-		}
+		native := func() optionSocket { return kernelSocket(nativeSocket(t, k)) }
 		ours := func() optionSocket {
 			ep, err := e.Socket(k.family, k.typ, k.proto)
 			if err != 0 {
@@ -256,19 +254,114 @@ func TestOptionsLikeLinux(t *testing.T) {
 			}
 			return engineSocket{ep}
 		}
-		for _, l := range optionLevels {
-			for name := 0; name <= l.last; name++ {
-				want := transcript(native, l.level, name)
-				got := transcript(ours, l.level, name)
-				var diff []string
-				for i := range want {
-					if want[i] != got[i] && !isKnown(l.level, name, want[i]) {
-						diff = append(diff, fmt.Sprintf("\tLinux:  %s\n\tengine: %s", want[i], got[i]))
-					}
+		compare(t, k.name, native, ours)
+		if k.proto != 0 {
+			continue
+		}
+		compare(t, k.name+" connected", func() optionSocket {
+			return nativeConnected(t, k)
+		}, func() optionSocket {
+			return ourConnected(t, e, k)
+		})
+		if k.typ == unix.SOCK_STREAM {
+			compare(t, k.name+" listening", func() optionSocket {
+				fd := nativeSocket(t, k)
+				if err := unix.Listen(fd, 5); err != nil {
+					t.Fatal(err)
 				}
-				if len(diff) > 0 {
-					t.Errorf("%s: %s %d: %d lines differ, such as\n%s", k.name, l.name, name, len(diff), strings.Join(diff[:min(len(diff), 2)], "\n"))
+				return kernelSocket(fd)
+			}, func() optionSocket {
+				ep, _ := e.Socket(k.family, k.typ, k.proto)
+				must(t, "listen", ep.Listen(5), 0)
+				return engineSocket{ep}
+			})
+		}
+	}
+}
+
+func nativeSocket(t *testing.T, k socketKind) int {
+	fd, err := unix.Socket(k.family, k.typ|unix.SOCK_CLOEXEC, k.proto)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k.typ == unix.SOCK_STREAM { // the system's default may be another
+		_ = unix.SetsockoptString(fd, unix.SOL_TCP, unix.TCP_CONGESTION, "cubic")
+	}
+	return fd
+}
+
+// connectedSocket is a socket connected over loopback, with its other end.
+type connectedSocket struct {
+	optionSocket
+	others []optionSocket
+}
+
+func (c connectedSocket) close() {
+	c.optionSocket.close()
+	for _, o := range c.others {
+		o.close()
+	}
+}
+
+func nativeConnected(t *testing.T, k socketKind) optionSocket {
+	l, c := nativeSocket(t, k), nativeSocket(t, k)
+	var lo unix.Sockaddr = &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+	if k.family == unix.AF_INET6 {
+		lo = &unix.SockaddrInet6{Addr: [16]byte{15: 1}}
+	}
+	if err := unix.Bind(l, lo); err != nil {
+		t.Fatal(err)
+	}
+	if k.typ == unix.SOCK_STREAM {
+		if err := unix.Listen(l, 5); err != nil {
+			t.Fatal(err)
+		}
+	}
+	to, err := unix.Getsockname(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Reset at the end, so that no port stays in TIME_WAIT.
+	_ = unix.SetsockoptLinger(c, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	if err := unix.Connect(c, to); err != nil {
+		t.Fatal(err)
+	}
+	return connectedSocket{kernelSocket(c), []optionSocket{kernelSocket(l)}}
+}
+
+func ourConnected(t *testing.T, e *Engine, k socketKind) optionSocket {
+	l, _ := e.Socket(k.family, k.typ, k.proto)
+	c, _ := e.Socket(k.family, k.typ, k.proto)
+	lo := addr("127.0.0.1:0")
+	if k.family == unix.AF_INET6 {
+		lo = addr("[::1]:0")
+	}
+	must(t, "bind", l.Bind(lo), 0)
+	if k.typ == unix.SOCK_STREAM {
+		must(t, "listen", l.Listen(5), 0)
+	}
+	w := wrap(t, c)
+	must(t, "linger", c.SetOption(unix.SOL_SOCKET, unix.SO_LINGER, []byte{1, 0, 0, 0, 0, 0, 0, 0}), 0)
+	must(t, "connect", w.dial(l.LocalAddr()), 0)
+	return connectedSocket{engineSocket{c}, []optionSocket{engineSocket{l}}}
+}
+
+// compare reports what options of the sockets that the two functions make
+// differ.
+func compare(t *testing.T, what string, native, ours func() optionSocket) {
+	t.Helper()
+	for _, l := range optionLevels {
+		for name := 0; name <= l.last; name++ {
+			want := transcript(native, l.level, name)
+			got := transcript(ours, l.level, name)
+			var diff []string
+			for i := range want {
+				if want[i] != got[i] && !isKnown(what, l.level, name, want[i]) {
+					diff = append(diff, fmt.Sprintf("\tLinux:  %s\n\tengine: %s", want[i], got[i]))
 				}
+			}
+			if len(diff) > 0 {
+				t.Errorf("%s: %s %d: %d lines differ, such as\n%s", what, l.name, name, len(diff), strings.Join(diff[:min(len(diff), 2)], "\n"))
 			}
 		}
 	}

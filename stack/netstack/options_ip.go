@@ -167,6 +167,9 @@ func readMTU(t target) (int64, stack.Errno) {
 	if mtu == 0 {
 		return 0, unix.ENOTCONN
 	}
+	if peer.IP.Is4() {
+		mtu = min(mtu, 65535) // the most that IPv4's length can say
+	}
 	return int64(mtu), 0
 }
 
@@ -243,11 +246,17 @@ func setPortRange(t target, val []byte) stack.Errno {
 	return 0
 }
 
+// readIPProtocol is IP_PROTOCOL, which the kernel takes from where streams and
+// UDP keep their local port.
 func readIPProtocol(t target) (int64, stack.Errno) {
 	if t.kind == kindRaw {
 		return int64(t.proto), 0
 	}
-	return 0, 0
+	full, err := t.ep.GetLocalAddress()
+	if err != nil {
+		return 0, 0
+	}
+	return int64(full.Port), 0
 }
 
 // setPolicy is IP_IPSEC_POLICY: there is no IPsec (xfrm_user_policy).

@@ -166,6 +166,7 @@ func readSndBuf(t target) (int64, stack.Errno) {
 		return t.opts.get(optSndBuf), 0
 	}
 	if t.kind == kindTCP {
+		t.tcp.growSndBuf()
 		return t.ep.SocketOptions().GetSendBufferSize(), 0
 	}
 	return memDefault, 0
@@ -338,7 +339,7 @@ func setTimestamping(kind int64) func(target, []byte) stack.Errno {
 		switch {
 		case v&^stampAll != 0,
 			v&stampOptIDTCP != 0 && v&stampOptID == 0,
-			v&stampOptID != 0 && t.tcp != nil && t.tcp.linuxState() == tcpClose,
+			v&stampOptID != 0 && t.tcp != nil && (t.tcp.linuxState() == tcpClose || t.tcp.linuxState() == tcpListen),
 			v&stampOptStats != 0 && v&stampOptTSOnly == 0:
 			return unix.EINVAL
 		case v&stampBindPHC != 0:

@@ -54,11 +54,11 @@ var tcpOptions = map[int]option{
 	unix.TCP_FASTOPEN_CONNECT:     {id: optFastOpenConnect, check: checkFastOpenConnect},
 	unix.TCP_ULP:                  {get: nothing, set: setULP, early: true},
 	unix.TCP_FASTOPEN_KEY:         {get: nothing, set: setFastOpenKey, early: true},
-	unix.TCP_FASTOPEN_NO_COOKIE:   {id: optFastOpenNoCookie, check: checkFastOpenConnect},
+	unix.TCP_FASTOPEN_NO_COOKIE:   {id: optFastOpenNoCookie, check: checkFastOpenNoCookie},
 	unix.TCP_ZEROCOPY_RECEIVE:     {noGet: unix.EINVAL},
 	unix.TCP_INQ:                  {id: optInq, check: within(0, 1)},
 	unix.TCP_TX_DELAY:             {id: optTxDelay, check: within(0, 1<<28-1)},
-	tcpAORepair:                   {set: privileged(unix.ENOPROTOOPT), get: privilegedGet(unix.ENOPROTOOPT)},
+	tcpAORepair:                   {set: setAORepair, get: getAORepair},
 	tcpIsMPTCP:                    {read: constant(0)},
 	tcpRTOMaxMs:                   {id: optRTOMax, check: checkRTOMax},
 	tcpRTOMinUs:                   {id: optRTOMin, check: checkShortTimer},
@@ -200,6 +200,23 @@ func checkFastOpenConnect(t target, v int64) (int64, stack.Errno) {
 	}
 	return v, 0
 }
+
+func checkFastOpenNoCookie(t target, v int64) (int64, stack.Errno) {
+	if st := t.tcp.linuxState(); v < 0 || v > 1 || st != tcpClose && st != tcpListen {
+		return 0, unix.EINVAL
+	}
+	return v, 0
+}
+
+// setAORepair and getAORepair are TCP_AO_REPAIR (RFC 5925), not offered.
+func setAORepair(t target, _ []byte) stack.Errno {
+	if !t.engine.admin || t.tcp.linuxState() == tcpListen {
+		return unix.EPERM
+	}
+	return unix.ENOPROTOOPT
+}
+
+func getAORepair(t target, _ []byte) (int, stack.Errno) { return 0, setAORepair(t, nil) }
 
 func setFastOpenKey(_ target, val []byte) stack.Errno {
 	if len(val) != 16 && len(val) != 32 {

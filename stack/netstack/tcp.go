@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"math/bits"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -61,6 +62,8 @@ type tcpSock struct {
 	// fin says that the peer's FIN has been seen.
 	fin     bool
 	backlog uint16 // of listen
+	// grown says that the send buffer has its size for a connection.
+	grown bool
 	// written and read count bytes, for TCP_INFO.
 	written, read atomic.Uint64
 	// listenPort is the port in the engine's list of listeners.
@@ -159,6 +162,7 @@ func (t *tcpSock) reopen() {
 	t.applyAll()
 	t.applyCongestion()
 	t.state, t.shut, t.harvested, t.fin = unconnected, 0, false, false
+	t.grown = false
 	t.written.Store(0)
 	t.read.Store(0)
 	if t.hasPort || t.hasAddr {
@@ -366,6 +370,29 @@ func (t *tcpSock) Accept() (stack.Endpoint, stack.Errno) {
 	n.applyAll()
 	n.applyCongestion()
 	return n, 0
+}
+
+// growSndBuf gives a new connection the send buffer that Linux gives it
+// (tcp_sndbuf_expand): room for twice the initial window of 10 segments, each
+// with its sk_buff. netstack lets it grow only later, with the window.
+func (t *tcpSock) growSndBuf() {
+	if t.grown || tcp.EndpointState(t.ep.State()) != tcp.StateEstablished {
+		return
+	}
+	t.grown = true
+	if t.opts.has(optSndBuf) {
+		return
+	}
+	const overhead, skb, segments = 320 + 320, 256, 20 // MAX_TCP_HEADER, skb_shared_info, sk_buff
+	mss := detail(t.ep).sndMSS
+	if mss == 0 {
+		return
+	}
+	size := int64(segments * (1<<bits.Len(uint(mss+overhead-1)) + skb))
+	so := t.ep.SocketOptions()
+	if size = min(size, tcpSndMax); size > so.GetSendBufferSize() {
+		so.SetSendBufferSize(size, false)
+	}
 }
 
 // Shutdown is shutdown(2) (inet_shutdown).

@@ -264,6 +264,8 @@ func TestDrain(t *testing.T) {
 		t.Log("nothing unsent right after a write")
 	}
 	client.Close()
+	done := make(chan int)
+	go func() { done <- len(server.readFull(len(data))) }()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	start := time.Now()
@@ -271,7 +273,7 @@ func TestDrain(t *testing.T) {
 	if ctx.Err() != nil {
 		t.Fatalf("drain did not end in %v", time.Since(start))
 	}
-	if got := len(server.readFull(len(data))); got != n {
+	if got := <-done; got != n {
 		t.Errorf("server has %d of %d bytes", got, n)
 	}
 }

@@ -112,6 +112,7 @@ func (t *tcpSock) WriteFrom(r stack.Source) (int, stack.Errno) {
 		}
 		return 0, unix.EPIPE
 	}
+	t.growSndBuf()
 	t.mu.Unlock()
 
 	src := sources.Get().(*sourceReader)

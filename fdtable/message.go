@@ -10,9 +10,9 @@ import (
 // Messages is the stand-in of a datagram socket (UDP, ICMP, raw): an AF_UNIX
 // datagram pair, of which the program holds one half and the tracer the other.
 //
-// Datagrams keep their boundaries in both directions. The program's half is
-// connected to the tracer's only while the socket itself is connected, so that
-// a native send(2) on an unconnected socket fails as it does on UDP.
+// Datagrams keep their boundaries in both directions. The halves are each
+// other's peers also while the socket itself is not connected: only then does
+// the kernel bound the queue by the buffer and not by ten datagrams.
 //
 // The program may take a datagram natively (recv, read) or by a trapped call
 // (recvfrom with an address, recvmsg), and the tracer must know, for the
@@ -21,16 +21,12 @@ import (
 // that the program has not taken yet, and each one's memory is known, so the
 // head of the queue is wherever the sums agree.
 type Messages struct {
-	end  int           // the tracer's half
-	name unix.Sockaddr // of end, once the program's half has been connected
+	end int // the tracer's half
 
 	mu    sync.Mutex
 	queue []Origin // datagrams in the program's half, oldest first
 	sizes int      // sum of their memory
 }
-
-// maxUDP is the longest payload of a UDP datagram over IPv4, bytes.
-const maxUDP = 65507
 
 // Origin is what is known of a datagram besides its bytes.
 type Origin struct {
@@ -47,15 +43,8 @@ func NewMessages() (m *Messages, program int, err error) {
 		return nil, -1, fmt.Errorf("stand-in: %w", err)
 	}
 	setBuffers(fds[0])
-	// AF_UNIX refuses what does not fit the buffer less 32 bytes, UDP what is
-	// longer than 65,507: EMSGSIZE at about the same length.
-	unix.SetsockoptInt(fds[1], unix.SOL_SOCKET, unix.SO_SNDBUF, (maxUDP+32+1)/2)
+	setBuffers(fds[1])
 	unix.SetNonblock(fds[0], true)
-	if err := connectUnspec(fds[1]); err != nil {
-		unix.Close(fds[0])
-		unix.Close(fds[1])
-		return nil, -1, fmt.Errorf("stand-in: %w", err)
-	}
 	return &Messages{end: fds[0]}, fds[1], nil
 }
 
@@ -64,30 +53,6 @@ func (m *Messages) End() int { return m.end }
 
 // Close closes the tracer's half.
 func (m *Messages) Close() { unix.Close(m.end) }
-
-// Connect lets the program send natively through the stand-in dup.
-func (m *Messages) Connect(dup int) error {
-	if m.name == nil {
-		if err := unix.Bind(m.end, &unix.SockaddrUnix{Name: ""}); err != nil {
-			return err
-		}
-		name, err := unix.Getsockname(m.end)
-		if err != nil {
-			return err
-		}
-		m.name = name
-	}
-	return unix.Connect(dup, m.name)
-}
-
-// Disconnect undoes Connect, where no datagram waits in the stand-in: the kernel
-// would throw it away.
-func (m *Messages) Disconnect(dup int) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.sync()
-	return len(m.queue) == 0 && connectUnspec(dup) == nil
-}
 
 // Push queues a datagram on the program's half. EAGAIN while it is full.
 func (m *Messages) Push(data []byte, o Origin) error {
@@ -162,19 +127,9 @@ func (m *Messages) drop(n int) {
 }
 
 // Fail makes the program's next native call on the stand-in dup fail, and polls
-// report POLLERR: the tracer's half leaves a peer with bytes unread. The kernel
-// says ECONNRESET where UDP has ECONNREFUSED. connected says whether Connect is
-// in force; without it, it works only while no datagram waits.
-func (m *Messages) Fail(dup int, connected bool) error {
-	if !connected {
-		if m.Waiting() > 0 {
-			return unix.EBUSY
-		}
-		if err := m.Connect(dup); err != nil {
-			return err
-		}
-		defer m.Disconnect(dup)
-	}
+// report POLLERR: the tracer's half leaves its peer with bytes unread. The kernel
+// says ECONNRESET where UDP has ECONNREFUSED.
+func (m *Messages) Fail(dup int) error {
 	if err := unix.Bind(dup, &unix.SockaddrUnix{Name: ""}); err != nil && err != unix.EINVAL {
 		return err
 	}

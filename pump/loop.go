@@ -9,6 +9,7 @@ package pump
 
 import (
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -39,6 +40,7 @@ const workers = 2
 // Loop runs tasks.
 type Loop struct {
 	epfd int
+	file *os.File // of epfd
 
 	mu     sync.RWMutex
 	byFD   []*Task
@@ -55,7 +57,12 @@ func NewLoop() (*Loop, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
-	l := &Loop{epfd: fd}
+	// os.NewFile adds a non-blocking descriptor to Go's poller.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+	l := &Loop{epfd: fd, file: os.NewFile(uintptr(fd), "epoll")}
 	l.ready.L = &l.qmu
 	go l.poll()
 	for range workers {
@@ -164,15 +171,23 @@ func (l *Loop) work() {
 	}
 }
 
+// poll runs what the descriptors schedule. It sleeps in Go's own poller, of
+// which the epoll instance is one descriptor: a sleep in epoll_wait would keep
+// a processor of the Go scheduler from the goroutines that the tasks wake.
 func (l *Loop) poll() {
+	conn, err := l.file.SyscallConn()
+	if err != nil {
+		return
+	}
 	events := make([]unix.EpollEvent, 128)
 	tasks := make([]*Task, 0, len(events))
 	for {
-		n, err := unix.EpollWait(l.epfd, events, -1)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
+		var n int
+		err := conn.Read(func(uintptr) bool {
+			n = epollWait(l.epfd, events)
+			return n != 0
+		})
+		if err != nil || n < 0 {
 			return
 		}
 		tasks = tasks[:0]

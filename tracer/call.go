@@ -33,6 +33,7 @@ const (
 	continued            // the kernel executes it
 	waiting              // a waiter answers it later
 	sent                 // answered already, together with a descriptor
+	done                 // finished already
 )
 
 var (
@@ -91,7 +92,7 @@ func (c *call) serve() {
 // finish sends the result, unless that is done or to be done later. It reports
 // whether the program got it.
 func (c *call) finish(r result) bool {
-	if r.how == waiting {
+	if r.how == waiting || r.how == done {
 		return true
 	}
 	var line []byte

@@ -25,36 +25,38 @@ func (c *call) connect() result {
 	if sa.family == unix.AF_UNSPEC {
 		return s.disconnect(c, dup)
 	}
-	// An IPv6 socket other than TCP also takes an AF_INET address.
-	if sa.family != s.family && !(s.family == unix.AF_INET6 && sa.family == unix.AF_INET) {
-		return fail(unix.EAFNOSUPPORT)
+	if !s.isStream() && s.family == unix.AF_INET6 && sa.family == unix.AF_INET {
+		// All but TCP take an IPv4 address on an IPv6 socket.
+		if e := sa.need(unix.AF_INET); e != 0 {
+			return fail(e)
+		}
+		return s.connectMessages(sa.in(s.family))
 	}
-	if e := sa.need(sa.family); e != 0 {
+	if e := sa.need(s.family); e != 0 {
 		return fail(e)
 	}
-	if sa.family != s.family && s.isStream() {
+	if sa.family != s.family {
 		return fail(unix.EAFNOSUPPORT)
 	}
 	if !s.isStream() {
-		return s.connectMessages(dup, sa.in(s.family))
+		return s.connectMessages(sa.addr)
 	}
 	return s.connectStream(c, dup, sa.addr)
 }
 
 // disconnect is connect(2) with AF_UNSPEC.
 func (s *socket) disconnect(c *call, dup int) result {
+	if !s.isStream() {
+		s.messages.Send() // what was sent before goes to the old peer
+	}
 	e := s.ep.Disconnect()
 	if e != 0 {
 		return fail(e)
 	}
-	if s.peered {
-		// From here on the endpoint refuses what the program sends natively.
-		s.messages.Send()
+	if !s.isStream() {
 		s.err = 0
-		if s.messages.Disconnect(dup) {
-			s.peered = false
-		}
 	}
+	s.due = false
 	switch s.state {
 	case connecting:
 		s.handshakeFailed(0)
@@ -68,19 +70,12 @@ func (s *socket) disconnect(c *call, dup int) result {
 }
 
 // connectMessages sets the peer of a datagram socket.
-func (s *socket) connectMessages(dup int, to stack.Addr) result {
+func (s *socket) connectMessages(to stack.Addr) result {
 	s.messages.Send() // what was sent before goes to the old peer
 	if e := s.ep.Connect(to); e != 0 {
 		return fail(e)
 	}
 	s.err = 0
-	if !s.peered {
-		if err := s.messages.Connect(dup); err != nil {
-			s.t.log.Warn("connect stand-in", "err", err)
-			return fail(unix.ENOMEM)
-		}
-		s.peered = true
-	}
 	return success
 }
 
@@ -150,7 +145,7 @@ func (s *socket) connectStream(c *call, dup int, to stack.Addr) result {
 // awaitHandshake leaves a blocking connect(2) waiting; with SO_SNDTIMEO it fails
 // with late.
 func (s *socket) awaitHandshake(c *call, late unix.Errno) result {
-	return s.wait(c, s.timeout.send, late, func(c *call) result {
+	r := s.wait(c, s.timeout.send, late, func(c *call) result {
 		switch s.state {
 		case connecting:
 			return later
@@ -164,6 +159,11 @@ func (s *socket) awaitHandshake(c *call, late unix.Errno) result {
 		}
 		return fail(e)
 	})
+	if r.how == waiting {
+		// The call that comes after the signal is due the outcome.
+		s.waiters[len(s.waiters)-1].lost = func() { s.due = s.state == connected }
+	}
+	return r
 }
 
 // onEvent runs when the endpoint of a connecting or listening stream changed.

@@ -13,8 +13,13 @@ func (c *call) read(addr uint64, b []byte) unix.Errno {
 	return c.copy(unix.SYS_PROCESS_VM_READV, addr, b)
 }
 
-// write copies b to the program's memory at addr.
+// write copies b to the program's memory at addr. It first makes sure that the
+// program still waits for this call: where a signal has interrupted it, the
+// memory may be in other use by now. The answer to such a call goes nowhere.
 func (c *call) write(addr uint64, b []byte) unix.Errno {
+	if len(b) > 0 && !c.t.waits(c.id) {
+		return unix.EINTR
+	}
 	return c.copy(unix.SYS_PROCESS_VM_WRITEV, addr, b)
 }
 

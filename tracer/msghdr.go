@@ -31,6 +31,7 @@ type transfer struct {
 	control uint64
 	ctlLen  uint64
 	hdr     uint64 // the msghdr, of the msg calls
+	part    bool   // one of several messages of the call
 }
 
 // buffer is the transfer of sendto(2) and recvfrom(2).

@@ -54,7 +54,7 @@ type addfd struct {
 // serve answers notifications until the last traced process has ended. It owns
 // its thread, on which all signals are blocked: one of Go's own preemption
 // signals in the middle of an ioctl would make the kernel give up half-way.
-func (t *Tracer) serve() error {
+func (t *Tracer) serve(worker int) error {
 	runtime.LockOSThread()
 	if err := blockSignals(nil); err != nil {
 		return fmt.Errorf("block signals: %w", err)
@@ -64,8 +64,13 @@ func (t *Tracer) serve() error {
 		_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(t.listener), ioctlNotifRecv, uintptr(unsafe.Pointer(&n)))
 		switch e {
 		case 0:
+			own := &t.serving[worker]
+			own.id.Store(n.id)
+			own.tid.Store(n.tid)
+			t.awaitTurn(worker, &n)
 			c := call{t: t, notification: n, start: time.Now()}
 			c.serve()
+			own.tid.Store(0)
 		case unix.EINTR:
 		case unix.ENOENT:
 			// The caller died before its call was taken; or all are gone.
@@ -74,6 +79,18 @@ func (t *Tracer) serve() error {
 			}
 		default:
 			return fmt.Errorf("receive notification: %w", e)
+		}
+	}
+}
+
+// awaitTurn waits while another worker still answers an earlier call of the
+// same thread, which a signal has interrupted: what that one writes to the
+// program's memory must not come after this call's answer.
+func (t *Tracer) awaitTurn(worker int, n *notification) {
+	for i := range t.serving {
+		other := &t.serving[i]
+		for i != worker && other.tid.Load() == n.tid && other.id.Load() < n.id {
+			runtime.Gosched()
 		}
 	}
 }

@@ -95,13 +95,16 @@ func (c *call) takeMessage(s *socket, dup int, m *transfer) result {
 	from, _ := origin.Source.(stack.Addr)
 	r := c.store(s, m, (*buf)[:n], from, origin.Control, 0)
 	if m.flags&unix.MSG_PEEK == 0 {
-		if !s.t.waits(c.id) {
-			// A signal came first: the datagram is for the next call.
-			s.messages.Push((*buf)[:n], origin)
-		}
 		s.messages.Kick() // there is room for another
 	}
-	return r
+	if m.part {
+		return r
+	}
+	if got := c.finish(r); !got && m.flags&unix.MSG_PEEK == 0 {
+		// A signal came first: the datagram is for the next call.
+		s.messages.Push((*buf)[:n], origin)
+	}
+	return result{how: done, val: r.val}
 }
 
 // takeErrorNow is the pending error of a datagram socket, cleared on the
@@ -231,6 +234,7 @@ func (b *batch) take(c *call, dup int) result {
 		if e != 0 {
 			return b.result(fail(e))
 		}
+		m.part = true
 		var r result
 		if b.flags&unix.MSG_ERRQUEUE != 0 {
 			r = c.receiveError(b.s, &m)

@@ -51,7 +51,6 @@ type socket struct {
 
 	// datagram sockets
 	messages *pump.Messages
-	peered   bool // the program may send natively
 	injected bool // the stand-in has been given an error as well
 }
 
@@ -285,14 +284,13 @@ func (s *socket) MessagesReady(e stack.Errno) {
 
 // MessageRefused is part of pump.MessagesHandler.
 func (s *socket) MessageRefused(e stack.Errno) {
-	if e == unix.ECONNREFUSED {
-		// The error of an earlier datagram, which the endpoint reported now.
-		s.t.loop.NewTask(func(uint32) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.fault(e)
-		}).Kick()
-	}
+	// Too late for the call that sent it: the next one fails. The caller holds
+	// the pump's locks, so that is a task of its own.
+	s.t.loop.NewTask(func(uint32) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.fault(e)
+	}).Kick()
 }
 
 // fault makes e the pending error of a datagram socket, and wakes a program
@@ -307,7 +305,7 @@ func (s *socket) fault(e unix.Errno) {
 		return
 	}
 	defer s.found(dup)
-	if err := s.messages.Fail(dup, s.peered); err != nil {
+	if err := s.messages.Fail(dup); err != nil {
 		s.t.log.Debug("fail stand-in", "err", err)
 		return
 	}

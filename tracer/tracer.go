@@ -53,6 +53,8 @@ type Tracer struct {
 	waitersMu sync.Mutex
 	waiters   map[uint32]*waiter // by thread
 
+	serving [workers]turn // the call that each worker answers now
+
 	// holding is held for reading by whoever has a duplicate of a stand-in
 	// while the program runs on (see settle).
 	holding sync.RWMutex
@@ -100,8 +102,8 @@ const workers = 2
 // everything that the processes wrote has been given to the engine.
 func (t *Tracer) Serve() error {
 	errs := make(chan error, workers)
-	for range workers {
-		go func() { errs <- t.serve() }()
+	for i := range workers {
+		go func() { errs <- t.serve(i) }()
 	}
 	var first error
 	for range workers {
@@ -127,6 +129,12 @@ func (t *Tracer) once(cause string, format string, args ...any) {
 		return
 	}
 	t.warn(fmt.Sprintf(format, args...))
+}
+
+// turn is a call in a worker's hands.
+type turn struct {
+	tid atomic.Uint32 // its thread, 0 for none
+	id  atomic.Uint64 // its notification; later ones are greater
 }
 
 // lookup finds the socket that descriptor fd of the calling thread is; ok is

@@ -12,6 +12,7 @@ type waiter struct {
 	c     call
 	s     *socket
 	try   func(c *call) result // waiting as long as it cannot be answered
+	lost  func()               // the answer was, for it came after a signal; may be nil
 	timer *time.Timer
 	done  bool
 }
@@ -66,8 +67,8 @@ func (s *socket) tryWaiters() {
 			w.drop()
 			continue
 		}
-		if r := w.try(&w.c); r.how != waiting {
-			w.end(r)
+		if r := w.try(&w.c); r.how != waiting && !w.end(r) && w.lost != nil {
+			w.lost()
 		}
 	}
 }
@@ -79,13 +80,14 @@ func (s *socket) failWaiters(e unix.Errno) {
 	}
 }
 
-// end answers the call. The caller holds s.mu.
-func (w *waiter) end(r result) {
+// end answers the call, and reports whether the program got the answer. The
+// caller holds s.mu.
+func (w *waiter) end(r result) bool {
 	if w.done {
-		return
+		return true
 	}
 	w.drop()
-	w.c.finish(r)
+	return w.c.finish(r)
 }
 
 // drop forgets the waiter. The caller holds s.mu.

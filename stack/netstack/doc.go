@@ -17,4 +17,34 @@
 //
 // Options are table driven: sockopt.go has the machinery, options_*.go one
 // table for each level.
+//
+// # Differences from Linux
+//
+// The test that compares options with the kernel's lists its differences in
+// knownDifferences. Beside those:
+//
+//   - There is no urgent data: MSG_OOB sends in line, POLLPRI is never ready.
+//   - Congestion control is cubic or reno. ECN, TCP Fast Open, pacing, TCP-MD5
+//     and TCP-AO, upper layer protocols and MPTCP are missing; what only tunes
+//     them is kept and read back. TCP_WINDOW_CLAMP, TCP_SYNCNT, TCP_QUICKACK,
+//     TCP_NOTSENT_LOWAT and SO_MAX_PACING_RATE are such values too.
+//   - IP_FREEBIND and IP_TRANSPARENT do not let a socket be bound to a foreign
+//     address. IP_LOCAL_PORT_RANGE, IP_MINTTL and IP_MULTICAST_ALL are kept and
+//     do nothing.
+//   - IP options and IPv6 extension headers are not sent. Multicast has no
+//     source filters. SO_ATTACH_FILTER and BPF are ENOPROTOOPT, as are
+//     UDP_SEGMENT and UDP_GRO. SO_TIMESTAMPING gives no time stamps.
+//   - IP_RECVERR has no effect on streams. An unreachable neighbour is no error
+//     for a datagram socket.
+//   - A raw socket's packet larger than the MTU is EMSGSIZE even without
+//     IP_HDRINCL; AF_INET6 sockets of IPPROTO_RAW cannot send; raw sockets of
+//     protocols that [Config].RawProtocols and the common ones leave out are
+//     EPROTONOSUPPORT.
+//   - A backlog made smaller by a second listen takes effect when the queue is
+//     as short. A receive buffer of datagrams counts their bytes, not the
+//     kernel's memory for them.
+//   - Datagrams that wait for a neighbour's hardware address may be overtaken
+//     by later ones.
+//   - AF_UNSPEC on a datagram socket without a port of its own, and bind of a
+//     raw socket, drop what was received and not read.
 package netstack

@@ -51,6 +51,9 @@ type Config struct {
 	// Gateways are default gateways, reached by the first link: at most one
 	// for each family counts. On an IP link a gateway need not be a neighbour.
 	Gateways []netip.Addr
+	// RawProtocols are protocol numbers that raw sockets may name beside ICMP,
+	// TCP, UDP and the common ones; see commonRaw. Others are EPROTONOSUPPORT.
+	RawProtocols []uint8
 	// Admin lets sockets do what needs CAP_NET_ADMIN or CAP_NET_RAW in a kernel
 	// (SO_MARK, SO_RCVBUFFORCE, a high SO_PRIORITY, ...); otherwise EPERM.
 	Admin bool
@@ -149,7 +152,7 @@ func stackOptions(cfg Config) gstack.Options {
 			udp.NewProtocol,
 			icmp.NewProtocol4,
 			icmp.NewProtocol6,
-		}, rawProtocols()...),
+		}, rawProtocols(cfg.RawProtocols)...),
 		Clock:       cfg.Clock,
 		HandleLocal: true,
 		RawFactory:  raw.EndpointFactory{},

@@ -187,6 +187,8 @@ var hostDifferences = []difference{
 	{unix.SOL_IP, unix.IP_DROP_MEMBERSHIP, "", "depends on the routes", ""},
 	{unix.SOL_IPV6, unix.IPV6_MULTICAST_IF, "", "depends on the interfaces", ""},
 	{unix.SOL_TCP, unix.TCP_CONGESTION, "", "the default algorithm is the system's", ""},
+	{unix.SOL_SOCKET, unix.SO_SNDBUF, "", "of a connection, depends on the algorithm", "connected"},
+	{unix.SOL_SOCKET, unix.SO_MEMINFO, "", "of a connection, depends on the algorithm", "connected"},
 }
 
 func isKnown(what string, level, name int, line string) bool {

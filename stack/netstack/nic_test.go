@@ -129,7 +129,7 @@ func TestLoss(t *testing.T) {
 	a := newEngine(t, la, "10.0.0.1/24")
 	b := newEngine(t, lb, "10.0.0.2/24")
 	client, server := connection(t, a, b, "10.0.0.2:0")
-	data := make([]byte, 2<<20)
+	data := make([]byte, 256<<10)
 	go func() {
 		client.writeAll(data)
 		client.Shutdown(unix.SHUT_WR)

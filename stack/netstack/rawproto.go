@@ -1,6 +1,8 @@
 package netstack
 
 import (
+	"slices"
+
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -19,15 +21,22 @@ type rawProtocol struct {
 
 var _ gstack.TransportProtocol = (*rawProtocol)(nil)
 
-// rawProtocols makes the factories of all protocol numbers that netstack
-// itself does not serve and that a raw socket may name.
-func rawProtocols() []gstack.TransportProtocolFactory {
+// commonRaw are the protocols that programs speak over raw sockets: IGMP, IP
+// in IP, DCCP, IPv6, RSVP, GRE, ESP, AH, EIGRP, OSPF, PIM, VRRP, L2TP, SCTP,
+// UDP-Lite, MPLS, and the two for experiments (RFC 3692).
+var commonRaw = []uint8{2, 4, 33, 41, 46, 47, 50, 51, 88, 89, 103, 112, 115, 132, 136, 137, 253, 254}
+
+// rawProtocols makes the factories of the protocols that a raw socket may name
+// and that netstack itself does not serve. Each costs a little at the start.
+func rawProtocols(more []uint8) []gstack.TransportProtocolFactory {
 	var list []gstack.TransportProtocolFactory
-	for n := tcpip.TransportProtocolNumber(1); n < 255; n++ {
+	numbers := slices.Concat(commonRaw, more)
+	slices.Sort(numbers)
+	for _, number := range slices.Compact(numbers) {
+		n := tcpip.TransportProtocolNumber(number)
 		switch n {
-		case header.ICMPv4ProtocolNumber, header.ICMPv6ProtocolNumber,
-			header.TCPProtocolNumber, header.UDPProtocolNumber,
-			header.IGMPProtocolNumber, 43, 44, 59, 60: // IPv6 extension headers
+		case 0, 255, header.ICMPv4ProtocolNumber, header.ICMPv6ProtocolNumber,
+			header.TCPProtocolNumber, header.UDPProtocolNumber, 43, 44, 59, 60: // IPv6 extension headers
 			continue
 		}
 		list = append(list, func(st *gstack.Stack) gstack.TransportProtocol {

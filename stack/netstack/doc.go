@@ -8,7 +8,7 @@
 //
 //   - An endpoint is the source of truth for every option's value. netstack is
 //     told what it can act on, and a fresh netstack endpoint can be put under a
-//     socket at any time ([sock.reopen]), which is how a socket is connected
+//     socket at any time (reopen), which is how a socket is connected
 //     again after a failed connect, or disconnected.
 //   - Shutdown of the receiving side stays here: netstack would answer later
 //     data with RST, Linux takes it.

@@ -30,7 +30,7 @@ func (c *call) connect() result {
 		if e := sa.need(unix.AF_INET); e != 0 {
 			return fail(e)
 		}
-		return s.connectMessages(sa.in(s.family))
+		return s.connectMessages(dup, sa.in(s.family))
 	}
 	if e := sa.need(s.family); e != 0 {
 		return fail(e)
@@ -39,7 +39,7 @@ func (c *call) connect() result {
 		return fail(unix.EAFNOSUPPORT)
 	}
 	if !s.isStream() {
-		return s.connectMessages(sa.addr)
+		return s.connectMessages(dup, sa.addr)
 	}
 	return s.connectStream(c, dup, sa.addr)
 }
@@ -54,7 +54,7 @@ func (s *socket) disconnect(c *call, dup int) result {
 		return fail(e)
 	}
 	if !s.isStream() {
-		s.err = 0
+		s.takeErrorNow(dup)
 	}
 	s.due = false
 	switch s.state {
@@ -70,12 +70,12 @@ func (s *socket) disconnect(c *call, dup int) result {
 }
 
 // connectMessages sets the peer of a datagram socket.
-func (s *socket) connectMessages(to stack.Addr) result {
+func (s *socket) connectMessages(dup int, to stack.Addr) result {
 	s.messages.Send() // what was sent before goes to the old peer
 	if e := s.ep.Connect(to); e != 0 {
 		return fail(e)
 	}
-	s.err = 0
+	s.takeErrorNow(dup) // of a send that had no peer
 	return success
 }
 

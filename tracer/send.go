@@ -146,9 +146,8 @@ func (c *call) sendMessage(s *socket, dup int, msg *stack.Message) result {
 	s.messages.Send() // in order after what was sent natively
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	try := func(*call) result {
-		if e := s.err; e != 0 {
-			s.takeError(-1)
+	try := func(dup int) result {
+		if e := s.takeErrorNow(dup); e != 0 {
 			return fail(e)
 		}
 		n, e := s.ep.Send(msg)
@@ -158,12 +157,14 @@ func (c *call) sendMessage(s *socket, dup int, msg *stack.Message) result {
 		s.t.Out.Add(uint64(n))
 		return value(n)
 	}
-	r := try(c)
+	r := try(dup)
 	if r.err != unix.EAGAIN || msg.Flags&unix.MSG_DONTWAIT != 0 || nonblocking(dup) {
 		return r
 	}
-	return s.wait(c, s.timeout.send, unix.EAGAIN, func(c *call) result {
-		if r := try(c); r.err != unix.EAGAIN {
+	return s.wait(c, s.timeout.send, unix.EAGAIN, func(*call) result {
+		dup := s.find()
+		defer s.found(dup)
+		if r := try(dup); r.err != unix.EAGAIN {
 			return r
 		}
 		return later

@@ -1,6 +1,8 @@
 package tun
 
 import (
+	"runtime"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/alptrace/alptrace/link"
@@ -39,6 +41,9 @@ func (l *Link) loop(fd int, recv func([]link.Packet)) {
 		}
 		if r.n > 0 {
 			recv(r.pkts[:r.n])
+			// What this has woken runs here and now. Left in this processor's
+			// queue while we wait in a system call, it would have to be stolen.
+			runtime.Gosched()
 			if l.closing() {
 				return
 			}

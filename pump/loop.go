@@ -9,10 +9,10 @@ package pump
 
 import (
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 
+	"github.com/alptrace/alptrace/internal/park"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,7 +40,7 @@ const workers = 2
 // Loop runs tasks.
 type Loop struct {
 	epfd int
-	file *os.File // of epfd
+	lot  *park.Lot // of epfd
 
 	mu     sync.RWMutex
 	byFD   []*Task
@@ -57,12 +57,12 @@ func NewLoop() (*Loop, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
-	// os.NewFile adds a non-blocking descriptor to Go's poller.
-	if err := unix.SetNonblock(fd, true); err != nil {
+	lot, err := park.New(fd, "epoll")
+	if err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("epoll: %w", err)
+		return nil, err
 	}
-	l := &Loop{epfd: fd, file: os.NewFile(uintptr(fd), "epoll")}
+	l := &Loop{epfd: fd, lot: lot}
 	l.ready.L = &l.qmu
 	go l.poll()
 	for range workers {
@@ -171,23 +171,17 @@ func (l *Loop) work() {
 	}
 }
 
-// poll runs what the descriptors schedule. It sleeps in Go's own poller, of
-// which the epoll instance is one descriptor: a sleep in epoll_wait would keep
-// a processor of the Go scheduler from the goroutines that the tasks wake.
+// poll runs what the descriptors schedule.
 func (l *Loop) poll() {
-	conn, err := l.file.SyscallConn()
-	if err != nil {
-		return
-	}
 	events := make([]unix.EpollEvent, 128)
 	tasks := make([]*Task, 0, len(events))
 	for {
 		var n int
-		err := conn.Read(func(uintptr) bool {
+		open := l.lot.Wait(func() bool {
 			n = epollWait(l.epfd, events)
 			return n != 0
 		})
-		if err != nil || n < 0 {
+		if !open || n < 0 {
 			return
 		}
 		tasks = tasks[:0]

@@ -100,6 +100,14 @@ func (m *Messages) Receive() stack.Errno {
 	}
 }
 
+// Fail makes the program's next native call fail. What it needs to queue on the
+// pair must not be taken for a datagram, so nothing is moved meanwhile.
+func (m *Messages) Fail(dup int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.Messages.Fail(dup)
+}
+
 // Kick schedules both directions.
 func (m *Messages) Kick() { m.task.Kick() }
 

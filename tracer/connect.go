@@ -112,6 +112,9 @@ func (s *socket) connectStream(c *call, dup int, to stack.Addr) result {
 	}
 	s.to = to
 	e := s.ep.Connect(to)
+	if e == 0 || e == unix.EINPROGRESS {
+		s.err = 0 // tcp_connect_init forgets an older error
+	}
 	switch e {
 	case 0:
 		if s.state == fresh {

@@ -51,55 +51,58 @@ type addfd struct {
 	newfdFlags uint32
 }
 
-// serve answers notifications until the last traced process has ended. It owns
-// its thread, on which all signals are blocked: one of Go's own preemption
-// signals in the middle of an ioctl would make the kernel give up half-way.
-func (t *Tracer) serve(worker int) error {
-	runtime.LockOSThread()
-	if err := blockSignals(nil); err != nil {
-		return fmt.Errorf("block signals: %w", err)
-	}
+// serve answers notifications until the last traced process has ended. There is
+// one such goroutine: calls are answered in the order in which they come, so
+// that nothing is still to be written for a call that a signal interrupted when
+// its thread makes the next.
+func (t *Tracer) serve() error {
 	for {
+		var e unix.Errno
 		var n notification
-		_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(t.listener), ioctlNotifRecv, uintptr(unsafe.Pointer(&n)))
+		t.lot.Wait(func() bool {
+			if e = t.receive(&n); e == unix.EAGAIN {
+				n = notification{}
+				return false
+			}
+			return true
+		})
 		switch e {
 		case 0:
-			own := &t.serving[worker]
-			own.id.Store(n.id)
-			own.tid.Store(n.tid)
-			t.awaitTurn(worker, &n)
 			c := call{t: t, notification: n, start: time.Now()}
 			c.serve()
-			own.tid.Store(0)
-		case unix.EINTR:
-		case unix.ENOENT:
-			// The caller died before its call was taken; or all are gone.
-			if t.hungUp() {
-				return nil
-			}
+		case unix.EINTR, unix.ENOENT: // the caller died before its call was taken
+		case unix.EPIPE:
+			return nil
 		default:
 			return fmt.Errorf("receive notification: %w", e)
 		}
 	}
 }
 
-// awaitTurn waits while another worker still answers an earlier call of the
-// same thread, which a signal has interrupted: what that one writes to the
-// program's memory must not come after this call's answer.
-func (t *Tracer) awaitTurn(worker int, n *notification) {
-	for i := range t.serving {
-		other := &t.serving[i]
-		for i != worker && other.tid.Load() == n.tid && other.id.Load() < n.id {
-			runtime.Gosched()
-		}
+// receive takes the next notification: EAGAIN if there is none, EPIPE when the
+// last process under the filter has ended.
+func (t *Tracer) receive(n *notification) unix.Errno {
+	p := pollFd{fd: int32(t.listener), events: unix.POLLIN}
+	ready, _, e := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&zeroTimespec)), 0, 0, 0)
+	switch {
+	case e != 0:
+		return e
+	case ready == 0:
+		return unix.EAGAIN
+	case p.revents&unix.POLLIN == 0:
+		return unix.EPIPE
 	}
+	_, _, e = unix.Syscall(unix.SYS_IOCTL, uintptr(t.listener), ioctlNotifRecv, uintptr(unsafe.Pointer(n)))
+	return e
 }
 
-func (t *Tracer) hungUp() bool {
-	p := []unix.PollFd{{Fd: int32(t.listener), Events: unix.POLLIN}}
-	unix.Poll(p, 0)
-	return p[0].Revents&unix.POLLHUP != 0
+// pollFd is struct pollfd.
+type pollFd struct {
+	fd              int32
+	events, revents int16
 }
+
+var zeroTimespec unix.Timespec
 
 // blockSignals blocks every signal on the calling thread; the old mask goes to
 // old if it is not nil.

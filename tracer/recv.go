@@ -133,10 +133,12 @@ func (c *call) receiveStream(s *socket, dup int, m *transfer) result {
 	switch {
 	case m.flags&unix.MSG_ERRQUEUE != 0:
 		return fail(unix.EAGAIN)
-	case state == fresh || state == listening:
+	case state == listening:
 		return fail(unix.ENOTCONN)
 	case m.flags&unix.MSG_OOB != 0:
-		return fail(unix.EINVAL) // no urgent data, tcp(7)
+		return fail(unix.EINVAL) // no urgent data, tcp(7); before ENOTCONN
+	case state == fresh:
+		return fail(unix.ENOTCONN)
 	case m.name == 0 && m.flags&unix.MSG_TRUNC == 0:
 		return toKernel
 	}

@@ -92,8 +92,8 @@ func (c *call) send(s *socket, dup int, m *transfer) result {
 		}
 		msg.Addr, msg.HasAddr = sa.in(s.family), true
 	}
-	if m.total > s.maxMessage() {
-		return fail(unix.EMSGSIZE)
+	if m.total > maxDatagram {
+		return fail(unix.EMSGSIZE) // what else is too long the engine reports
 	}
 	data, e := c.gather(m.vec, make([]byte, 0, m.total))
 	if e != 0 {
@@ -129,17 +129,6 @@ func sendable(s *socket, sa *sockaddr) unix.Errno {
 		return unix.EAFNOSUPPORT
 	}
 	return 0
-}
-
-// maxMessage is the longest datagram that the socket could send, bytes.
-func (s *socket) maxMessage() int {
-	switch {
-	case s.typ != unix.SOCK_DGRAM:
-		return maxDatagram
-	case s.family == unix.AF_INET6:
-		return maxDatagram - 8 // UDP header; the IPv6 header does not count
-	}
-	return maxDatagram - 8 - 20
 }
 
 func (c *call) sendMessage(s *socket, dup int, msg *stack.Message) result {

@@ -22,6 +22,11 @@ func (c *call) shutdown() result {
 		if err := s.watchClose(dup); err != nil {
 			s.t.log.Warn("watch stand-in", "err", err)
 		}
+		if s.endedBothWays(dup) {
+			if e := s.ep.Shutdown(how); e != 0 {
+				return fail(e)
+			}
+		}
 		s.shut = true
 		if err := unix.Shutdown(dup, how); err != nil {
 			return fail(unix.ENOTCONN)
@@ -47,4 +52,13 @@ func (c *call) shutdown() result {
 	}
 	s.tryWaiters()
 	return success
+}
+
+// endedBothWays tells whether the stand-in of a connected stream socket has no
+// direction left. On TCP the connection is then over as soon as the peer has
+// acknowledged the FIN, which the endpoint knows.
+func (s *socket) endedBothWays(dup int) bool {
+	p := []unix.PollFd{{Fd: int32(dup)}}
+	unix.Poll(p, 0)
+	return p[0].Revents&unix.POLLHUP != 0
 }

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 
 	"github.com/alptrace/alptrace/fdtable"
+	"github.com/alptrace/alptrace/internal/park"
 	"github.com/alptrace/alptrace/pump"
 	"github.com/alptrace/alptrace/stack"
 	"golang.org/x/sys/unix"
@@ -38,6 +39,7 @@ type Config struct {
 // Tracer serves the sockets of one program and its descendants.
 type Tracer struct {
 	listener int
+	lot      *park.Lot // of listener
 	engine   stack.Engine
 	log      *slog.Logger
 	trace    *Trace
@@ -52,8 +54,6 @@ type Tracer struct {
 
 	waitersMu sync.Mutex
 	waiters   map[uint32]*waiter // by thread
-
-	serving [workers]turn // the call that each worker answers now
 
 	// holding is held for reading by whoever has a duplicate of a stand-in
 	// while the program runs on (see settle).
@@ -82,6 +82,9 @@ func New(cfg Config) (*Tracer, error) {
 	}
 	t.sockets = fdtable.NewTable[*socket](t.procs)
 	var err error
+	if t.lot, err = park.New(cfg.Listener, "seccomp listener"); err != nil {
+		return nil, err
+	}
 	if t.streams, err = fdtable.NewStreams(); err != nil {
 		return nil, err
 	}
@@ -94,25 +97,8 @@ func New(cfg Config) (*Tracer, error) {
 	return t, nil
 }
 
-// workers is how many threads take calls; two, so that one that copies a large
-// argument does not hold up the others.
-const workers = 2
-
-// Serve answers calls until the last traced process has ended, and then until
-// everything that the processes wrote has been given to the engine.
-func (t *Tracer) Serve() error {
-	errs := make(chan error, workers)
-	for i := range workers {
-		go func() { errs <- t.serve(i) }()
-	}
-	var first error
-	for range workers {
-		if err := <-errs; err != nil && first == nil {
-			first = err
-		}
-	}
-	return first
-}
+// Serve answers calls until the last traced process has ended.
+func (t *Tracer) Serve() error { return t.serve() }
 
 // settle makes every close count that the program has made before its present
 // call. A duplicate that we still had when the program closed its last one has
@@ -129,12 +115,6 @@ func (t *Tracer) once(cause string, format string, args ...any) {
 		return
 	}
 	t.warn(fmt.Sprintf(format, args...))
-}
-
-// turn is a call in a worker's hands.
-type turn struct {
-	tid atomic.Uint32 // its thread, 0 for none
-	id  atomic.Uint64 // its notification; later ones are greater
 }
 
 // lookup finds the socket that descriptor fd of the calling thread is; ok is

@@ -366,6 +366,17 @@ UNUSED static const char *so_error(int fd)
 	return e == 0 ? "0" : e < 0 ? "getsockopt failed" : ename(e);
 }
 
+/*
+ * settle waits a moment for an error that a send has left behind, where the
+ * send itself did not report it, and takes it: 0 if there is none.
+ */
+UNUSED static int settle(int fd)
+{
+	struct pollfd p = {fd, 0, 0};
+
+	return poll(&p, 1, 50) > 0 ? get_int(fd, SOL_SOCKET, SO_ERROR) : 0;
+}
+
 /* write_all writes n bytes or ends the program. */
 UNUSED static void write_all(int fd, const void *p, size_t n)
 {

@@ -27,6 +27,7 @@ static void udp(int family)
 	T(connect(s, &unspec, sizeof unspec));
 	say("local %s peer %s", localname(s), peername(s));
 	T(send(s, "z", 1, 0));
+	settle(s);
 	T(sendto(s, "z", 1, 0, &xa.sa, xa.len));
 	T(recv(x, b, sizeof b, 0));
 	T(connect(s, &unspec, 1));

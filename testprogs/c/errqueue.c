@@ -35,6 +35,7 @@ static void run(int family)
 	int gone = udp_on(family);
 	struct addr to = local(gone);
 	must(close(gone));
+	msleep(20);
 	int s = must(socket(family, SOCK_DGRAM, 0));
 	T(set_int(s, family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6, family == AF_INET ? IP_RECVERR : IPV6_RECVERR, 1));
 	queue(s);

@@ -16,17 +16,17 @@ static int at_mark(int fd)
 	return ioctl(fd, SIOCATMARK, &m) < 0 ? -1 : m;
 }
 
-int main(void)
+static void out_of_line(void)
 {
 	int p[2];
 	char b[32];
 
-	begin();
 	say("-- out of line");
 	tcp_pair(AF_INET, p);
 	T(recv(p[1], b, 1, MSG_OOB));
 	must(write(p[0], "ab", 2));
-	T(send(p[0], "!", 1, MSG_OOB));
+	if (T(send(p[0], "!", 1, MSG_OOB)) < 0)
+		return;
 	must(write(p[0], "cd", 2));
 	mask("mask", p[1], POLLIN | POLLPRI | POLLOUT);
 	T(recv(p[1], b, 1, MSG_OOB | MSG_PEEK));
@@ -39,12 +39,19 @@ int main(void)
 	say("at mark: %d", at_mark(p[1]));
 	T(read(p[1], b, sizeof b));
 	mask("mask", p[1], POLLOUT);
+}
+
+static void in_line(void)
+{
+	int p[2];
+	char b[32];
 
 	say("-- in line");
 	tcp_pair(AF_INET6, p);
 	must(set_int(p[1], SOL_SOCKET, SO_OOBINLINE, 1));
 	must(write(p[0], "ab", 2));
-	T(send(p[0], "xy", 2, MSG_OOB));
+	if (T(send(p[0], "xy", 2, MSG_OOB)) < 0)
+		return;
 	must(write(p[0], "cd", 2));
 	msleep(30);
 	T(recv(p[1], b, 1, MSG_OOB));
@@ -52,15 +59,39 @@ int main(void)
 	say("at mark: %d", at_mark(p[1]));
 	ssize_t n = T(read(p[1], b, sizeof b));
 	say("then %.*s", (int)n, b);
+}
+
+static void signalled(void)
+{
+	int p[2];
 
 	say("-- SIGURG");
 	tcp_pair(AF_INET, p);
 	handle(SIGURG, on_urg, SA_RESTART);
 	T(fcntl(p[1], F_SETOWN, getpid()));
-	T(send(p[0], "!", 1, MSG_OOB));
+	if (T(send(p[0], "!", 1, MSG_OOB)) < 0)
+		return;
 	for (int i = 0; i < 100 && !urgent; i++)
 		msleep(5);
 	say("signals: %d", urgent > 0);
+}
+
+int main(void)
+{
+	int p[2];
+	char b[32];
+
+	begin();
+	out_of_line();
+	in_line();
+	signalled();
+	say("-- nothing urgent was sent");
+	tcp_pair(AF_INET, p);
+	must(write(p[0], "ab", 2));
+	await(p[1], POLLIN);
+	T(recv(p[1], b, 1, MSG_OOB));
+	say("at mark: %d", at_mark(p[1]));
+	T(read(p[1], b, sizeof b));
 	say("-- not on these");
 	int s = must(socket(AF_INET, SOCK_STREAM, 0));
 	T(recv(s, b, 1, MSG_OOB));

@@ -25,7 +25,9 @@ static void run(int family)
 	T(recv(s, b, sizeof b, 0));
 	m[0] = 99;
 	T(send(s, m, sizeof m, 0));
+	settle(s);
 	T(send(s, m, 4, 0));
+	settle(s);
 	T(listen(s, 1));
 	say("SO_TYPE %d SO_PROTOCOL %d", get_int(s, SOL_SOCKET, SO_TYPE), get_int(s, SOL_SOCKET, SO_PROTOCOL));
 	int k = F(socket(family, SOCK_DGRAM, family == AF_INET ? IPPROTO_ICMPV6 : IPPROTO_ICMP));

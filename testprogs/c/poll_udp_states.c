@@ -26,6 +26,7 @@ static void run(int family)
 	mask("connected, datagram", t, POLLIN | POLLOUT);
 	T(recv(t, &c, 1, 0));
 	must(close(s));
+	msleep(20);
 	must(send(t, "z", 1, 0));
 	mask("port unreachable", t, POLLOUT | POLLERR);
 	T(recv(t, &c, 1, MSG_DONTWAIT));

@@ -9,6 +9,7 @@ static void all(const char *label, int fd)
 	T(shutdown(fd, SHUT_RD));
 	T(shutdown(fd, SHUT_RD));
 	T(shutdown(fd, SHUT_WR));
+	msleep(20); /* the FIN is acknowledged */
 	T(shutdown(fd, SHUT_WR));
 	T(shutdown(fd, SHUT_RDWR));
 }

@@ -30,6 +30,8 @@ static int dead(int family)
 	errno = 0;                                               \
 	long r_ = (long)(expr);                                  \
 	int e_ = errno;                                          \
+	for (int i_ = 0; r_ < 0 && !pipes && i_ < 10; i_++)      \
+		msleep(3);                                       \
 	say("%s: %s, SIGPIPE %d", #expr, outcome(r_, e_), (int)pipes); \
 } while (0)
 

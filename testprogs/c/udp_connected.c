@@ -10,8 +10,11 @@ static void run(int family)
 	int x = udp_on(family), y = udp_on(family), s = must(socket(family, SOCK_DGRAM, 0));
 	struct addr xa = local(x), ya = local(y);
 	T(send(s, "x", 1, 0));
+	settle(s);
 	T(write(s, "x", 1));
+	settle(s);
 	T(sendto(s, "x", 1, 0, NULL, 0));
+	settle(s);
 	say("after sends that failed: local %s", localname(s));
 	T(sendto(s, "x", 1, 0, &xa.sa, xa.len));
 	say("local %s", localname(s));

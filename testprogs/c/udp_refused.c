@@ -9,6 +9,7 @@ static void run(int family)
 	int gone = udp_on(family);
 	struct addr to = local(gone);
 	must(close(gone));
+	msleep(20);
 	int s = must(socket(family, SOCK_DGRAM, 0));
 	must(connect(s, &to.sa, to.len));
 	T(send(s, "1", 1, 0));

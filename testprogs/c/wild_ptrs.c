@@ -72,6 +72,7 @@ static void run(int family, int type)
 		T(sendto(p[0], BAD, 1, 0, &to.sa, to.len));
 		T(sendto(p[0], BAD, 0, 0, &to.sa, to.len));
 		must(connect(p[0], &to.sa, to.len));
+		await(p[1], POLLIN);
 		T(recv(p[1], b, sizeof b, MSG_DONTWAIT));
 	}
 	say("-- data");

@@ -147,6 +147,7 @@ func udp(network, address string) {
 	_, _, err = u.ReadFrom(b)
 	fmt.Println("deadline:", name(err))
 	check("close", u.Close())
+	time.Sleep(20 * time.Millisecond) // a stack may hear of it a moment later
 	_, err = c.Write([]byte("lost"))
 	check("write", err)
 	check("deadline", c.SetReadDeadline(time.Now().Add(2*time.Second)))

@@ -96,6 +96,9 @@ func (c *call) send(s *socket, dup int, m *transfer) result {
 		return fail(unix.EMSGSIZE) // what else is too long the engine reports
 	}
 	data, e := c.gather(m.vec, make([]byte, 0, m.total))
+	if e == unix.EFAULT && m.total > s.maxMessage() {
+		e = unix.EMSGSIZE // that is looked at before the bytes
+	}
 	if e != 0 {
 		return fail(e)
 	}
@@ -129,6 +132,17 @@ func sendable(s *socket, sa *sockaddr) unix.Errno {
 		return unix.EAFNOSUPPORT
 	}
 	return 0
+}
+
+// maxMessage is the longest datagram that the socket could send, bytes.
+func (s *socket) maxMessage() int {
+	switch {
+	case s.typ != unix.SOCK_DGRAM:
+		return maxDatagram
+	case s.family == unix.AF_INET6:
+		return maxDatagram - 8 // UDP header; the IPv6 header does not count
+	}
+	return maxDatagram - 8 - 20
 }
 
 func (c *call) sendMessage(s *socket, dup int, msg *stack.Message) result {

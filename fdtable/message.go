@@ -137,7 +137,15 @@ func (m *Messages) Fail(dup int) error {
 	if err != nil {
 		return err
 	}
-	if _, err := unix.SendmsgN(dup, []byte{0}, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL); err != nil {
+	send := func() error {
+		_, err := unix.SendmsgN(dup, []byte{0}, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		return err
+	}
+	err = send()
+	if err == unix.ECONNRESET {
+		err = send() // the first has taken an error that was pending already
+	}
+	if err != nil {
 		return err
 	}
 	m.mu.Lock()

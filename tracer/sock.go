@@ -188,19 +188,18 @@ func (s *socket) watchClose(fd int) error {
 
 // closed is the program's last close of the stand-in with this cookie.
 func (s *socket) closed(cookie uint64) {
-	s.t.sockets.Remove(cookie)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone || s.cookie != cookie { // replaced by another stand-in
-		return
-	}
-	if s.state == connected {
+	if s.cookie == cookie && s.state == connected && !s.gone {
 		// The stream sees the end of the stand-in by itself, after the last
-		// byte; it closes the endpoint.
+		// byte; it closes the endpoint, and Drain waits for that.
 		s.gone = true
 		return
 	}
-	s.release()
+	s.t.sockets.Remove(cookie)
+	if s.cookie == cookie { // not replaced by another stand-in
+		s.release()
+	}
 }
 
 // release closes the endpoint and everything that hangs on it. The caller

@@ -78,6 +78,7 @@ type Engine struct {
 	errs    errRegistry
 
 	listeners listeners
+	orphans   orphans
 
 	admin                           bool
 	rcvBufMax, sndBufMax, tcpRcvMax int
@@ -345,7 +346,7 @@ func (e *Engine) Stats() stack.Stats {
 // and no packet waits for a neighbour's hardware address.
 func (e *Engine) Drain(ctx context.Context) {
 	wait := time.Millisecond
-	for ctx.Err() == nil && !e.closed.Load() && (e.unfinished() || e.resolving()) {
+	for ctx.Err() == nil && !e.closed.Load() && (e.orphans.any() || e.unfinished() || e.resolving()) {
 		select {
 		case <-ctx.Done():
 			return
@@ -355,7 +356,7 @@ func (e *Engine) Drain(ctx context.Context) {
 	}
 }
 
-// unfinished says whether a FIN that was sent or queued is not acknowledged.
+// unfinished says whether a FIN that was sent is not acknowledged.
 func (e *Engine) unfinished() bool {
 	for _, ep := range e.st.RegisteredEndpoints() {
 		if t, ok := ep.(*tcp.Endpoint); ok {

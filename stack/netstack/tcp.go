@@ -480,6 +480,9 @@ func (t *tcpSock) Close() {
 		t.ep.SetSockOpt(&timeout)
 	}
 	t.ep.Close()
+	if ep, ok := t.ep.(*tcp.Endpoint); ok {
+		t.engine.orphans.add(ep)
+	}
 }
 
 // Abort releases the socket at once.

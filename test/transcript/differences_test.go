@@ -87,6 +87,31 @@ var differences = []difference{
 	{program: "socket_args", engine: "netstack", native: "socket(AF_INET, SOCK_RAW, IPPROTO_ICMP): EPERM", traced: "socket(AF_INET, SOCK_RAW, IPPROTO_ICMP): domain 2 type 3 protocol 1", why: ownStack},
 	{program: "socket_args", engine: "netstack", native: "socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6): EPERM", traced: "socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6): domain 10 type 3 protocol 58", why: ownStack},
 	{program: "bind_errors", engine: "netstack", native: "privileged port: -1 EACCES", traced: "privileged port: 0", why: ownStack},
+	// What netstack does differently.
+	{
+		program: "connect_timeout", engine: "netstack", section: "-- TCP_USER_TIMEOUT", native: "connect(s, &to.sa, to.len): -1 ETIMEDOUT",
+		traced: "connect(s, &to.sa, to.len): -1 EINPROGRESS", rest: true, why: "netstack: TCP_USER_TIMEOUT does not bound the handshake",
+	},
+	{
+		program: "tcp_echo", engine: "netstack",
+		native: "server| local 127.0.0.5:7002 peer 127.0.0.1:eph, accepted from 127.0.0.1:eph length 16",
+		traced: "server| local 127.0.0.5:7002 peer 127.0.0.5:eph, accepted from 127.0.0.5:eph length 16",
+		why:    sameSource,
+	},
+	{program: "raw_icmp", engine: "netstack", native: "28 bytes from 127.0.0.1:0: raw data", traced: "28 bytes from 127.0.0.7:0: raw data", why: sameSource},
+	{program: "raw_icmp", engine: "netstack", native: "IP_HDRINCL of IPPROTO_RAW 1", traced: "IP_HDRINCL of IPPROTO_RAW 0", why: "netstack: IP_HDRINCL is not on from the start"},
+	{
+		program: "bind_errors", engine: "netstack", section: "-- TCP", native: "multicast: 0", traced: "multicast: -1 EADDRNOTAVAIL",
+		why: "netstack: no TCP socket binds a multicast address",
+	},
+	{
+		program: "bind_errors", engine: "netstack", section: "-- TCP", native: "[::]:7001", traced: "[::ffff:127.0.0.1]:7001",
+		why: "netstack: a TCP bind that fails leaves the address of the attempt before",
+	},
+	{
+		program: "errqueue", engine: "netstack", section: "-- a datagram that is too large: reported locally", native: "error queue: 0",
+		traced: "error queue: -1 EAGAIN", rest: true, why: "netstack: a datagram beyond 65,535 bytes is not put on the error queue",
+	},
 
 	// A stand-in reports the room in its own queue.
 	{program: "epoll_edge", native: "after a small write: none", traced: "after a small write: OUT", why: ownQueue},
@@ -106,6 +131,7 @@ const (
 	ownError    = "the kernel's only asynchronous error of an AF_UNIX socket is ECONNRESET; poll, SO_ERROR and trapped calls are right"
 	urgent      = "no engine has urgent data"
 	ownStack    = "the stack is the user's own: raw sockets and low ports in it need no privilege"
+	sameSource  = "netstack: a packet to another address of 127.0.0.0/8 has that address as its source"
 	ownQueue    = "AF_UNIX wakes a writer whenever its reader takes what it wrote, and the tracer reads at once"
 	resetWrite  = "AF_UNIX gives a pending reset to the next read and never to a write, which fails with EPIPE"
 )

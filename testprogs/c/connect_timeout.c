@@ -63,18 +63,20 @@ int main(void)
 	say("-- TCP_USER_TIMEOUT");
 	s = must(socket(AF_INET, SOCK_STREAM, 0));
 	must(set_int(s, IPPROTO_TCP, TCP_USER_TIMEOUT, 500));
+	set_timeo(s, SO_SNDTIMEO, 4000);
 	t = now_ms();
-	T(connect(s, &to.sa, to.len));
-	say("%s", about(now_ms() - t, 400, 3000));
+	if (T(connect(s, &to.sa, to.len)) < 0 && errno == ETIMEDOUT)
+		say("%s", about(now_ms() - t, 400, 3000));
 
 	say("-- TCP_SYNCNT");
+	arm(); /* what came before may have used up the patience */
 	s = must(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
 	must(set_int(s, IPPROTO_TCP, TCP_SYNCNT, 1));
 	t = now_ms();
 	T(connect(s, &to.sa, to.len));
 	struct pollfd p = {s, POLLOUT, 0};
-	T(poll(&p, 1, 9000));
-	say("%s", about(now_ms() - t, 2000, 4500));
+	if (T(poll(&p, 1, 5000)) == 1)
+		say("%s", about(now_ms() - t, 2000, 4500));
 	say("SO_ERROR %s", so_error(s));
 	return 0;
 }

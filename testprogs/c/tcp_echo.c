@@ -15,8 +15,7 @@ static void *serve(void *arg)
 
 	stream = "server";
 	int fd = must(accept(l, &from.sa, &from.len));
-	say("from %s length %u", aname(&from), (unsigned)from.len);
-	say("local %s peer %s", localname(fd), peername(fd));
+	say("local %s peer %s, accepted from %s length %u", localname(fd), peername(fd), aname(&from), (unsigned)from.len);
 	while ((n = read(fd, buf, sizeof buf)) > 0)
 		write_all(fd, buf, n);
 	say("read at the end: %s", outcome(n, errno));

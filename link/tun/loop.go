@@ -1,10 +1,12 @@
 package tun
 
 import (
+	"fmt"
 	"runtime"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/alptrace/alptrace/internal/park"
 	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/link/internal/rawio"
 )
@@ -20,6 +22,7 @@ type reader struct {
 	n     int        // packets read
 	used  int        // bytes of the arena in use
 	err   unix.Errno // what ended the batch, 0 if it is full
+	lot   *park.Lot
 	poll  [2]unix.PollFd
 	spin  rawio.Spinner
 }
@@ -27,7 +30,13 @@ type reader struct {
 // loop delivers packets until Close, or until the device is gone.
 func (l *Link) loop(fd int, recv func([]link.Packet)) {
 	defer close(l.done)
-	r := &reader{l: l, fd: fd, arena: make([]byte, arenaSize), spin: rawio.Spinner{Max: max(l.spin, 0)}}
+	lot, err := parking(fd, l.waker.Fd())
+	if err != nil {
+		l.log.Warn("tun: delivery ended", "device", l.name, "err", err)
+		return
+	}
+	defer func() { _ = lot.Close() }()
+	r := &reader{l: l, fd: fd, lot: lot, arena: make([]byte, arenaSize), spin: rawio.Spinner{Max: max(l.spin, 0)}}
 	r.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 	r.poll[1] = unix.PollFd{Fd: int32(l.waker.Fd()), Events: unix.POLLIN}
 	fill := func() bool { return r.fill() }
@@ -55,6 +64,22 @@ func (l *Link) loop(fd int, recv func([]link.Packet)) {
 	}
 }
 
+// parking is where the loop sleeps: an epoll instance of both descriptors.
+func parking(fds ...int) (*park.Lot, error) {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	for _, fd := range fds {
+		ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
+		if err := unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+			_ = unix.Close(epfd)
+			return nil, fmt.Errorf("epoll_ctl: %w", err)
+		}
+	}
+	return park.New(epfd, "tun")
+}
+
 // closing says whether Close has begun.
 func (l *Link) closing() bool {
 	l.mu.RLock()
@@ -64,8 +89,11 @@ func (l *Link) closing() bool {
 
 // sleep waits for packets; false when the link is being closed.
 func (r *reader) sleep() bool {
-	if _, err := rawio.Poll(r.poll[:], -1); err != nil {
-		r.l.log.Warn("tun: delivery ended", "device", r.l.name, "err", err)
+	open := r.lot.Wait(func() bool {
+		n, err := rawio.Poll(r.poll[:], 0)
+		return n > 0 || err != nil
+	})
+	if !open {
 		return false
 	}
 	r.spin.Woken()

@@ -23,6 +23,7 @@ type Task struct {
 	state atomic.Int32
 	event atomic.Uint32 // epoll events since the last run
 	fd    int
+	space bool // WatchSpace is on
 }
 
 // States of a task.
@@ -76,7 +77,15 @@ func (l *Loop) NewTask(run func(events uint32)) *Task {
 	return &Task{loop: l, run: run, fd: -1}
 }
 
-// Watch schedules the task on every edge of readiness of fd, with the events.
+// Events that a task is scheduled by. Writability only where it was missing:
+// otherwise every read of the program would wake us.
+const (
+	reading = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+	writing = reading | unix.EPOLLOUT
+)
+
+// Watch schedules the task, with the events, whenever there is something to
+// read from fd, or its peer is gone.
 func (t *Task) Watch(fd int) error {
 	l := t.loop
 	l.mu.Lock()
@@ -86,11 +95,21 @@ func (t *Task) Watch(fd int) error {
 	l.byFD[fd] = t
 	t.fd = fd
 	l.mu.Unlock()
-	ev := unix.EpollEvent{
-		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
-		Fd:     int32(fd),
+	return unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: reading, Fd: int32(fd)})
+}
+
+// WatchSpace schedules the task also when there is room to write again, until
+// it is called with false. The task calls it while it runs.
+func (t *Task) WatchSpace(on bool) {
+	if t.space == on || t.fd < 0 {
+		return
 	}
-	return unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &ev)
+	t.space = on
+	ev := unix.EpollEvent{Events: reading, Fd: int32(t.fd)}
+	if on {
+		ev.Events = writing // an edge comes at once if there is room by now
+	}
+	unix.EpollCtl(t.loop.epfd, unix.EPOLL_CTL_MOD, t.fd, &ev)
 }
 
 // Unwatch ends Watch; it must come before fd is closed.

@@ -37,7 +37,12 @@ var messages = sync.Pool{New: func() any { return &stack.Message{Data: make([]by
 // it sets.
 func (l *Loop) NewMessages(pair *fdtable.Messages, ep stack.Endpoint, h MessagesHandler, in, out *atomic.Uint64) (*Messages, error) {
 	m := &Messages{Messages: pair, ep: ep, h: h, in: in, out: out}
-	m.task = l.NewTask(func(uint32) {
+	m.task = l.NewTask(func(events uint32) {
+		if events&unix.EPOLLOUT != 0 {
+			m.mu.Lock()
+			m.task.WatchSpace(false)
+			m.mu.Unlock()
+		}
 		m.Send()
 		m.h.MessagesReady(m.Receive())
 	})
@@ -93,6 +98,7 @@ func (m *Messages) Receive() stack.Errno {
 		err := m.Push(msg.Data, fdtable.Origin{Source: msg.Addr, Control: msg.Control})
 		if err != nil {
 			m.held = msg
+			m.task.WatchSpace(true)
 			return 0
 		}
 		m.in.Add(uint64(len(msg.Data)))

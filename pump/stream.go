@@ -77,6 +77,7 @@ func (s *Stream) run(events uint32) {
 	}
 	if events&unix.EPOLLOUT != 0 {
 		s.dst.full = false
+		s.task.WatchSpace(false)
 	}
 	if !s.inDone {
 		s.receive()
@@ -97,6 +98,7 @@ func (s *Stream) receive() {
 	for {
 		n, e := s.ep.ReadTo(&s.dst)
 		if s.dst.full {
+			s.task.WatchSpace(true)
 			break
 		}
 		if e == unix.EAGAIN {

@@ -23,7 +23,8 @@ type Task struct {
 	state atomic.Int32
 	event atomic.Uint32 // epoll events since the last run
 	fd    int
-	space bool // WatchSpace is on
+	watch int32 // tells its events from older ones of the same descriptor number
+	space bool  // WatchSpace is on
 }
 
 // States of a task.
@@ -43,9 +44,10 @@ type Loop struct {
 	epfd int
 	lot  *park.Lot // of epfd
 
-	mu     sync.RWMutex
-	byFD   []*Task
-	closed bool
+	mu      sync.RWMutex
+	byFD    []*Task
+	watches int32 // how many there have been
+	closed  bool
 
 	qmu   sync.Mutex
 	ready sync.Cond
@@ -92,10 +94,11 @@ func (t *Task) Watch(fd int) error {
 	for len(l.byFD) <= fd {
 		l.byFD = append(l.byFD, make([]*Task, len(l.byFD)+64)...)
 	}
+	l.watches++
 	l.byFD[fd] = t
-	t.fd = fd
+	t.fd, t.watch = fd, l.watches
 	l.mu.Unlock()
-	return unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: reading, Fd: int32(fd)})
+	return unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: reading, Fd: int32(fd), Pad: t.watch})
 }
 
 // WatchSpace schedules the task also when there is room to write again, until
@@ -105,7 +108,7 @@ func (t *Task) WatchSpace(on bool) {
 		return
 	}
 	t.space = on
-	ev := unix.EpollEvent{Events: reading, Fd: int32(t.fd)}
+	ev := unix.EpollEvent{Events: reading, Fd: int32(t.fd), Pad: t.watch}
 	if on {
 		ev.Events = writing // an edge comes at once if there is room by now
 	}
@@ -207,7 +210,7 @@ func (l *Loop) poll() {
 		l.mu.RLock()
 		for i := range events[:n] {
 			fd := int(events[i].Fd)
-			if t := l.byFD[fd]; t != nil {
+			if t := l.byFD[fd]; t != nil && t.watch == events[i].Pad {
 				t.event.Or(events[i].Events)
 				tasks = append(tasks, t)
 			}

@@ -153,6 +153,7 @@ func (s *socket) awaitHandshake(c *call, late unix.Errno) result {
 		case connecting:
 			return later
 		case connected:
+			s.due = false
 			return success
 		}
 		e := s.err
@@ -209,7 +210,9 @@ func (s *socket) established() {
 		if err := s.convert(dup); err != nil {
 			s.t.log.Warn("convert stand-in", "err", err)
 			s.handshakeFailed(unix.ENOMEM)
+			return
 		}
+		s.due = true // until a waiting call, or the next one, is told
 		return
 	}
 	s.t.streams.Established(dup, s.end)

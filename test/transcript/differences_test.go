@@ -93,6 +93,12 @@ var differences = []difference{
 		traced: "connect(s, &to.sa, to.len): -1 EINPROGRESS", rest: true, why: "netstack: TCP_USER_TIMEOUT does not bound the handshake",
 	},
 	{
+		program: "connect_timeout", engine: "netstack", section: "-- TCP_SYNCNT", native: "poll(&p, 1, 5000): 1",
+		traced: "poll(&p, 1, 5000): 0", why: "netstack: TCP_SYNCNT does not bound the handshake",
+	},
+	{program: "connect_timeout", engine: "netstack", section: "-- TCP_SYNCNT", native: "in time", why: "netstack: TCP_SYNCNT does not bound the handshake"},
+	{program: "connect_timeout", engine: "netstack", section: "-- TCP_SYNCNT", native: "SO_ERROR ETIMEDOUT", traced: "SO_ERROR 0", why: "netstack: TCP_SYNCNT does not bound the handshake"},
+	{
 		program: "tcp_echo", engine: "netstack",
 		native: "server| local 127.0.0.5:7002 peer 127.0.0.1:eph, accepted from 127.0.0.1:eph length 16",
 		traced: "server| local 127.0.0.5:7002 peer 127.0.0.5:eph, accepted from 127.0.0.5:eph length 16",

@@ -13,6 +13,7 @@ int main(void)
 	T(set_int(s, SOL_SOCKET, SO_BROADCAST, 1));
 	T(connect(s, &lo.sa, lo.len));
 	T(send(s, "x", 1, 0));
+	msleep(20);
 	s = must(socket(AF_INET, SOCK_DGRAM, 0));
 	T(set_int(s, SOL_SOCKET, SO_BROADCAST, 1));
 	int u = must(socket(AF_INET, SOCK_DGRAM, 0));

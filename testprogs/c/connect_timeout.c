@@ -5,6 +5,7 @@ static struct addr full(int *l)
 {
 	*l = listener(AF_INET, 0);
 	dial(*l);
+	msleep(20); /* the listener has it too */
 	return local(*l);
 }
 

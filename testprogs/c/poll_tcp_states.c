@@ -101,7 +101,7 @@ int main(void)
 	static char big[1 << 16];
 	tcp_pair(AF_INET, p);
 	nonblock(p[0], 1);
-	for (int idle = 0; idle < 10;) {
+	for (int idle = 0; idle < 60;) {
 		if (write(p[0], big, sizeof big) > 0)
 			idle = 0;
 		else

@@ -55,10 +55,15 @@ func (c *call) shutdown() result {
 }
 
 // endedBothWays tells whether the stand-in of a connected stream socket has no
-// direction left. On TCP the connection is then over as soon as the peer has
-// acknowledged the FIN, which the endpoint knows.
+// direction left, and nothing on its way to the endpoint. On TCP the connection
+// is then over as soon as the peer has acknowledged the FIN, which the endpoint
+// knows.
 func (s *socket) endedBothWays(dup int) bool {
 	p := []unix.PollFd{{Fd: int32(dup)}}
 	unix.Poll(p, 0)
-	return p[0].Revents&unix.POLLHUP != 0
+	if p[0].Revents&unix.POLLHUP == 0 {
+		return false
+	}
+	left, err := unix.IoctlGetInt(dup, unix.SIOCOUTQ)
+	return err == nil && left == 0
 }

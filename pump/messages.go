@@ -18,6 +18,7 @@ type Messages struct {
 
 	mu   sync.Mutex
 	held *stack.Message // received, but the stand-in is full
+	done bool           // closed: End's number may be another descriptor's
 
 	in, out *atomic.Uint64
 }
@@ -57,6 +58,9 @@ func (l *Loop) NewMessages(pair *fdtable.Messages, ep stack.Endpoint, h Messages
 func (m *Messages) Send() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.done {
+		return
+	}
 	msg := messages.Get().(*stack.Message)
 	defer messages.Put(msg)
 	for {
@@ -81,6 +85,9 @@ func (m *Messages) Send() {
 func (m *Messages) Receive() stack.Errno {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.done {
+		return 0
+	}
 	for {
 		msg := m.held
 		if msg == nil {
@@ -111,6 +118,9 @@ func (m *Messages) Receive() stack.Errno {
 func (m *Messages) Fail(dup int) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.done {
+		return unix.EBADF
+	}
 	return m.Messages.Fail(dup)
 }
 
@@ -123,5 +133,6 @@ func (m *Messages) Close() {
 	m.task.Unwatch()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.done = true
 	m.Messages.Close()
 }

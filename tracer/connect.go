@@ -72,7 +72,7 @@ func (s *socket) disconnect(c *call, dup int) result {
 // connectMessages sets the peer of a datagram socket.
 func (s *socket) connectMessages(dup int, to stack.Addr) result {
 	s.messages.Send() // what was sent before goes to the old peer
-	if e := s.ep.Connect(to); e != 0 {
+	if e := s.ep.Connect(s.destination(to)); e != 0 {
 		return fail(e)
 	}
 	s.takeErrorNow(dup) // of a send that had no peer
@@ -110,6 +110,7 @@ func (s *socket) connectStream(c *call, dup int, to stack.Addr) result {
 		defer unix.Close(fd)
 		dup = fd
 	}
+	to = s.destination(to)
 	s.to = to
 	e := s.ep.Connect(to)
 	if e == 0 || e == unix.EINPROGRESS {

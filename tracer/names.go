@@ -23,5 +23,5 @@ func (c *call) getpeername() result {
 	if e != 0 {
 		return fail(e)
 	}
-	return errno(c.writeSockaddr(c.args[1], c.args[2], s.family, peer))
+	return errno(c.writeSockaddr(c.args[1], c.args[2], s.family, s.shown(peer)))
 }

@@ -93,7 +93,7 @@ func (c *call) takeMessage(s *socket, dup int, m *transfer) result {
 		return fail(err.(unix.Errno))
 	}
 	from, _ := origin.Source.(stack.Addr)
-	r := c.store(s, m, (*buf)[:n], from, origin.Control, 0)
+	r := c.store(s, m, (*buf)[:n], s.shown(from), origin.Control, 0)
 	if m.flags&unix.MSG_PEEK == 0 {
 		s.messages.Kick() // there is room for another
 	}
@@ -122,7 +122,7 @@ func (c *call) receiveError(s *socket, m *transfer) result {
 	if e := s.ep.RecvError(&msg); e != 0 {
 		return fail(e)
 	}
-	return c.store(s, m, msg.Data, msg.Addr, msg.Control, unix.MSG_ERRQUEUE|msg.Flags)
+	return c.store(s, m, msg.Data, s.shown(msg.Addr), msg.Control, unix.MSG_ERRQUEUE|msg.Flags)
 }
 
 // receiveStream answers the trapped ways of receiving on a stream socket.

@@ -90,7 +90,7 @@ func (c *call) send(s *socket, dup int, m *transfer) result {
 		if e != 0 {
 			return fail(e)
 		}
-		msg.Addr, msg.HasAddr = sa.in(s.family), true
+		msg.Addr, msg.HasAddr = s.destination(sa.in(s.family)), true
 	}
 	if m.total > maxDatagram {
 		return fail(unix.EMSGSIZE) // what else is too long the engine reports

@@ -39,6 +39,8 @@ type socket struct {
 	waiters []*waiter
 	events  *pump.Task // runs onEvent
 
+	redirects redirects
+
 	// stream sockets
 	end     int // the tracer's end while connecting without blocking, else -1
 	stream  *pump.Stream

@@ -14,6 +14,7 @@ package tracer
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -34,6 +35,9 @@ type Config struct {
 	// Warn is called with one line for the user, once for each cause, where the
 	// program cannot be served as it should be.
 	Warn func(string)
+	// Redirect says where a flow to dst goes instead, and whether it does; the
+	// program is shown dst. It does not block. nil is nowhere else.
+	Redirect func(dst netip.AddrPort) (to netip.AddrPort, ok bool)
 }
 
 // Tracer serves the sockets of one program and its descendants.
@@ -45,6 +49,7 @@ type Tracer struct {
 	trace    *Trace
 	stats    *Stats
 	warn     func(string)
+	redirect func(netip.AddrPort) (netip.AddrPort, bool)
 
 	sockets *fdtable.Table[*socket]
 	procs   *fdtable.Processes
@@ -74,6 +79,7 @@ func New(cfg Config) (*Tracer, error) {
 		trace:    cfg.Trace,
 		stats:    cfg.Stats,
 		warn:     cfg.Warn,
+		redirect: cfg.Redirect,
 		procs:    fdtable.NewProcesses(),
 		waiters:  make(map[uint32]*waiter),
 	}

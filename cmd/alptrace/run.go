@@ -41,6 +41,9 @@ func run(o *options) (unix.WaitStatus, error) {
 		return 0, err
 	}
 	cfg := tracer.Config{Listener: fd, Engine: n.engine, Log: log, Warn: warn}
+	if n.relay != nil {
+		cfg.Redirect = n.relay.RedirectDNS
+	}
 	if o.stats {
 		cfg.Stats = tracer.NewStats()
 	}

@@ -73,7 +73,8 @@ curl -s -o /dev/null http://$H4:9/
 equal "refused" $? 7
 [ $(($(date +%s%N) - t0)) -lt 1500000000 ] || fail "refused only after a while"
 (printf x >&3; sleep 0.2; printf x >&3) 3<>/dev/udp/$H4/9 2>udp.err && fail "no error from a closed UDP port"
-grep -q 'refused' udp.err || fail "not refused: $(cat udp.err)"
+# A native write(2) on a stand-in says ECONNRESET where Linux has ECONNREFUSED.
+grep -qE 'refused|reset by peer' udp.err || fail "not refused: $(cat udp.err)"
 ping -n -c 3 -i 0.2 $H4 >ping.out || fail "ping: $(cat ping.out)"
 equal "answers to ping" "$(grep -c "^64 bytes from $H4: icmp_seq=[1-3]" ping.out)" 3
 `)

@@ -135,8 +135,8 @@ def udp():
     try:
         b.recv(1)
         assert False, "ECONNREFUSED expected"
-    except ConnectionRefusedError:
-        pass
+    except (ConnectionRefusedError, ConnectionResetError):
+        pass  # reset: a native recv(2) on a stand-in knows no other error
     print("udp ok")
 
 

@@ -52,14 +52,25 @@ func (c *call) readMsghdr(addr uint64, flags int) (transfer, unix.Errno) {
 	if e := c.read(addr, raw[:]); e != 0 {
 		return transfer{}, e
 	}
+	m, e := parseMsghdr(&raw)
+	if e != 0 {
+		return transfer{}, e
+	}
+	m.flags, m.hdr = flags, addr
+	u64 := binary.NativeEndian.Uint64
+	m.vec, m.total, e = c.readIovecs(u64(raw[16:]), u64(raw[24:]))
+	return m, e
+}
+
+// parseMsghdr decodes a struct msghdr but for its iovecs: EINVAL for a negative
+// msg_namelen.
+func parseMsghdr(raw *[sizeofMsghdr]byte) (transfer, unix.Errno) {
 	u64 := binary.NativeEndian.Uint64
 	m := transfer{
 		name:    u64(raw[0:]),
 		nameLen: uint64(binary.NativeEndian.Uint32(raw[offMsgNamelen:])),
 		control: u64(raw[32:]),
 		ctlLen:  u64(raw[offMsgControllen:]),
-		flags:   flags,
-		hdr:     addr,
 	}
 	if int32(m.nameLen) < 0 {
 		return transfer{}, unix.EINVAL
@@ -68,9 +79,7 @@ func (c *call) readMsghdr(addr uint64, flags int) (transfer, unix.Errno) {
 		m.nameLen = 0
 	}
 	m.nameLen = min(m.nameLen, maxSockaddr)
-	var e unix.Errno
-	m.vec, m.total, e = c.readIovecs(u64(raw[16:]), u64(raw[24:]))
-	return m, e
+	return m, 0
 }
 
 // store writes a received message where the program wants it, and returns what
@@ -137,6 +146,9 @@ func truncateControl(control []byte, space int) []byte {
 			return control[:off]
 		}
 		n := int(binary.NativeEndian.Uint64(control[off:]))
+		if n < unix.SizeofCmsghdr {
+			return control[:off] // no message
+		}
 		if n > space-off {
 			binary.NativeEndian.PutUint64(control[off:], uint64(space-off))
 			return control[:space]

@@ -86,7 +86,13 @@ func (c *call) serve() {
 		c.finish(toKernel)
 		return
 	}
-	c.finish(h(c))
+	r, ok := c.recall()
+	if !ok {
+		r = h(c)
+	}
+	if !c.finish(r) {
+		c.remember(r)
+	}
 }
 
 // finish sends the result, unless that is done or to be done later. It reports

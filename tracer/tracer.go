@@ -58,7 +58,8 @@ type Tracer struct {
 	loop    *pump.Loop
 
 	waitersMu sync.Mutex
-	waiters   map[uint32]*waiter // by thread
+	waiters   map[uint32]*waiter    // by thread
+	lost      map[uint32]lostAnswer // by thread
 
 	// holding is held for reading by whoever has a duplicate of a stand-in
 	// while the program runs on (see settle).

@@ -54,7 +54,7 @@ func (c *call) cancel() {
 	w.s.mu.Lock()
 	w.drop()
 	w.s.mu.Unlock()
-	c.restarted = w.timer != nil && w.c.nr == c.nr && w.c.ip == c.ip && w.c.args == c.args
+	c.restarted = w.timer != nil && c.repeats(&w.c)
 }
 
 // tryWaiters tries the waiting calls, oldest first. The caller holds s.mu.

@@ -369,6 +369,7 @@ func (t *tcpSock) Accept() (stack.Endpoint, stack.Errno) {
 	n.applyDefaults()
 	n.applyAll()
 	n.applyCongestion()
+	widenRcvBuf(ep)
 	return n, 0
 }
 

@@ -19,7 +19,7 @@ type tcpFields struct {
 	sndUna, sndNxt, maxPayload, outstanding, sackedOut []int
 	sndWnd, sndScale                                   []int
 	rcvWnd, rcvScale, rcvUsed                          []int
-	amss                                               []int
+	amss, rcvMem                                       []int
 }
 
 // findTCPFields looks the paths up, once.
@@ -31,6 +31,7 @@ var findTCPFields = sync.OnceValue(func() *tcpFields {
 		receiver:   path(ep, "rcv"),
 		rcvUsed:    path(ep, "RcvBufUsed"),
 		amss:       path(ep, "amss"),
+		rcvMem:     path(ep, "rcvMemUsed"),
 	}
 	if f.sender != nil {
 		snd := ep.FieldByIndex(f.sender).Type.Elem()

@@ -85,6 +85,15 @@ func (p *poller) add(fd int, id uint64) error {
 	return err
 }
 
+// remove ends add, so that closing fd closes the socket at once: epoll_wait, while
+// it looks at a descriptor, keeps its file open. It does nothing for a
+// descriptor that was not added.
+func (p *poller) remove(fd int) {
+	_ = p.conn.Control(func(epfd uintptr) {
+		_ = unix.EpollCtl(int(epfd), unix.EPOLL_CTL_DEL, fd, nil)
+	})
+}
+
 // close ends the goroutine and waits for it.
 func (p *poller) close() error {
 	err := p.file.Close()

@@ -327,6 +327,7 @@ func (e *Endpoint) release(reset bool) {
 	if e.typ == unix.SOCK_STREAM {
 		setLinger(fd, reset)
 	}
+	e.engine.poll.remove(fd)
 	sysClose(fd)
 }
 

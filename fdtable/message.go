@@ -185,7 +185,9 @@ func datagramMemory(n int) (int, error) {
 		return 0, err
 	}
 	size, err := unix.IoctlGetInt(c.pair[0], unix.SIOCOUTQ)
-	unix.Read(c.pair[1], make([]byte, 1))
+	if _, e := unix.Read(c.pair[1], make([]byte, 1)); err == nil {
+		err = e
+	}
 	if err != nil {
 		return 0, err
 	}

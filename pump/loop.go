@@ -47,7 +47,6 @@ type Loop struct {
 	mu      sync.RWMutex
 	byFD    []*Task
 	watches int32 // how many there have been
-	closed  bool
 
 	qmu   sync.Mutex
 	ready sync.Cond

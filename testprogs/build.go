@@ -25,6 +25,7 @@ import (
 // Linkage is how a program is linked.
 type Linkage string
 
+// The ways to link a program.
 const (
 	Dynamic Linkage = "dynamic" // C, against the shared glibc
 	Static  Linkage = "static"  // C, glibc linked in

@@ -48,7 +48,6 @@ func errno(e unix.Errno) result   { return result{err: e} }
 func delivered(fd int) result     { return result{how: sent, val: int64(fd)} }
 func (c *call) int32(i int) int32 { return int32(c.args[i]) }
 func (c *call) fd() int           { return int(c.int32(0)) }
-func (r result) failed() bool     { return r.how == answered && r.err != 0 }
 
 // handlers are the answers by call number.
 var handlers = map[int32]func(*call) result{

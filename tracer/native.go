@@ -14,7 +14,7 @@ const nativePoll = 20 * time.Millisecond
 // to make itself because its arguments mean something else on an AF_UNIX
 // socket. try answers EAGAIN until it has succeeded; a blocking call is then
 // tried again whenever the stand-in shows events.
-func (c *call) natively(s *socket, dup int, events int16, flags int, timeout time.Duration, try func(fd int) result) result {
+func (c *call) natively(dup int, events int16, flags int, timeout time.Duration, try func(fd int) result) result {
 	r := try(dup)
 	if r.err != unix.EAGAIN || r.how != answered || flags&unix.MSG_DONTWAIT != 0 || nonblocking(dup) {
 		return r

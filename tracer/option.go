@@ -36,7 +36,7 @@ func (c *call) getsockopt() result {
 		}
 	}
 	val := make([]byte, min(space, maxOption))
-	n := 0
+	var n int
 	if level == unix.SOL_SOCKET && name == unix.SO_ERROR {
 		s.mu.Lock()
 		e := s.takeError(dup)

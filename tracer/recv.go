@@ -102,7 +102,9 @@ func (c *call) takeMessage(s *socket, dup int, m *transfer) result {
 	}
 	if got := c.finish(r); !got && m.flags&unix.MSG_PEEK == 0 {
 		// A signal came first: the datagram is for the next call.
-		s.messages.Push((*buf)[:n], origin)
+		if err := s.messages.Push((*buf)[:n], origin); err != nil {
+			s.t.log.Debug("put datagram back", "err", err)
+		}
 	}
 	return result{how: done, val: r.val}
 }
@@ -143,7 +145,7 @@ func (c *call) receiveStream(s *socket, dup int, m *transfer) result {
 		return toKernel
 	}
 	buf := make([]byte, min(m.total, 1<<16))
-	return c.natively(s, dup, unix.POLLIN, m.flags, s.timeout.receive, func(fd int) result {
+	return c.natively(dup, unix.POLLIN, m.flags, s.timeout.receive, func(fd int) result {
 		n, _, err := unix.Recvfrom(fd, buf, m.flags&unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		if err != nil {
 			return fail(err.(unix.Errno))

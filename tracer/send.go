@@ -209,7 +209,7 @@ func (c *call) sendStream(s *socket, dup int, m *transfer) result {
 		return fail(e)
 	}
 	sent := 0
-	return c.natively(s, dup, unix.POLLOUT, m.flags, s.timeout.send, func(fd int) result {
+	return c.natively(dup, unix.POLLOUT, m.flags, s.timeout.send, func(fd int) result {
 		n, err := unix.SendmsgN(fd, data[sent:], nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		if err == unix.EPIPE {
 			return brokenPipe(m.flags)

@@ -113,7 +113,7 @@ func (n *network) withCapture(o *options, l link.Link, log *slog.Logger) (link.L
 func (n *network) drain(ctx context.Context) {
 	n.engine.Drain(ctx)
 	if n.relay != nil {
-		n.relay.Drain(ctx)
+		_ = n.relay.Drain(ctx) // what ctx cuts off is lost, as with an orphan of the kernel's
 	}
 }
 

@@ -41,10 +41,12 @@ func (r *Relay) admit(b []byte, sumOK bool) (tcpip.NetworkProtocolNumber, string
 			return 0, why
 		}
 		body := b[header.IPv6MinimumSize : header.IPv6MinimumSize+int(h.PayloadLength())]
-		if why := checkTransport(h.TransportProtocol(), body); why != "" {
+		// Extension headers are not followed: no flow is made of them.
+		proto := tcpip.TransportProtocolNumber(h.NextHeader())
+		if why := checkTransport(proto, body); why != "" {
 			return 0, why
 		}
-		if !sumOK && !sumValid(h.TransportProtocol(), h.SourceAddress(), h.DestinationAddress(), body) {
+		if !sumOK && !sumValid(proto, h.SourceAddress(), h.DestinationAddress(), body) {
 			return 0, "bad checksum"
 		}
 		return ipv6.ProtocolNumber, ""

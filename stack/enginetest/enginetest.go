@@ -248,6 +248,32 @@ func (s *sock) write(b []byte) {
 	}
 }
 
+// pass writes msg while to reads, and returns what it has read.
+func (s *sock) pass(msg []byte, to *sock) []byte {
+	s.f.Helper()
+	src, end := from(msg), time.Now().Add(patience)
+	var got bytes.Buffer
+	for got.Len() < len(msg) {
+		var wrote stack.Errno
+		if src.Len() > 0 {
+			if _, wrote = s.WriteFrom(src); wrote != unix.EAGAIN {
+				s.f.must("WriteFrom", wrote, 0)
+			}
+		}
+		n, errno := to.ReadTo(&got)
+		switch {
+		case errno == unix.EAGAIN:
+			if time.Now().After(end) {
+				s.f.Fatalf("%d of %d bytes came within %v", got.Len(), len(msg), patience)
+			}
+			time.Sleep(100 * time.Microsecond)
+		case errno != 0 || n == 0:
+			s.f.Fatalf("ReadTo after %d of %d bytes: %d, %v", got.Len(), len(msg), n, errno)
+		}
+	}
+	return got.Bytes()
+}
+
 // writeErr writes one byte and gives the answer.
 func (s *sock) writeErr() stack.Errno {
 	_, errno := s.WriteFrom(from([]byte("x")))
@@ -326,14 +352,14 @@ func (f *fixture) listener(backlog int) *sock {
 	return l
 }
 
-// connect begins a connection from c and waits until it is made.
-func (c *sock) connect(to stack.Addr) {
-	c.f.Helper()
-	if errno := c.Connect(to); errno != 0 && errno != unix.EINPROGRESS {
-		c.f.Fatal("connect:", errno)
+// connect begins a connection from s and waits until it is made.
+func (s *sock) connect(to stack.Addr) {
+	s.f.Helper()
+	if errno := s.Connect(to); errno != 0 && errno != unix.EINPROGRESS {
+		s.f.Fatal("connect:", errno)
 	}
-	c.until(unix.POLLOUT | unix.POLLERR)
-	c.f.must("SO_ERROR after connect", c.TakeError(), 0)
+	s.until(unix.POLLOUT | unix.POLLERR)
+	s.f.must("SO_ERROR after connect", s.TakeError(), 0)
 }
 
 // accept waits for a connection and takes it.

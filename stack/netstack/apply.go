@@ -70,12 +70,12 @@ func (s *sock) applyIP(id optID, v int64) {
 		so.SetReceiveTTL(on)
 	case optRecvTOS:
 		so.SetReceiveTOS(on)
-	case optRecvHopLimit:
-		so.SetReceiveHopLimit(on)
+	case optRecvHopLimit, opt2292HopLimit:
+		so.SetReceiveHopLimit(s.opts.get(optRecvHopLimit) != 0 || s.opts.get(opt2292HopLimit) != 0)
 	case optRecvTClass:
 		so.SetReceiveTClass(on)
-	case optPktinfo, optRecvPktinfo6:
-		any := s.opts.get(optPktinfo) != 0 || s.opts.get(optRecvPktinfo6) != 0
+	case optPktinfo, optRecvPktinfo6, opt2292Pktinfo:
+		any := s.opts.get(optPktinfo) != 0 || s.opts.get(optRecvPktinfo6) != 0 || s.opts.get(opt2292Pktinfo) != 0
 		so.SetReceivePacketInfo(any)
 		so.SetIPv6ReceivePacketInfo(any)
 	case optRecvOrigDst, optRecvOrigDst6:

@@ -207,6 +207,13 @@ func (d *dgramSock) appendControl(b []byte, cm *tcpip.ReceivableControlMessages)
 	if cm.HasTClass && d.opts.get(optRecvTClass) != 0 {
 		b = appendCmsgInt(b, unix.SOL_IPV6, unix.IPV6_TCLASS, cm.TClass)
 	}
+	// The forms of RFC 2292 come after those of RFC 3542, and both if asked for.
+	if d.opts.get(opt2292Pktinfo) != 0 {
+		b = d.appendPktinfo6(b, cm, ipv62292Pktinfo)
+	}
+	if cm.HasHopLimit && d.opts.get(opt2292HopLimit) != 0 {
+		b = appendCmsgInt(b, unix.SOL_IPV6, ipv62292HopLimit, uint32(cm.HopLimit))
+	}
 	if cm.HasOriginalDstAddress && d.opts.get(optRecvOrigDst6) != 0 {
 		b = appendCmsg(b, unix.SOL_IPV6, unix.IPV6_RECVORIGDSTADDR, sockaddr(int(d.family), toAddr(int(d.family), cm.OriginalDstAddress)))
 	}

@@ -173,7 +173,7 @@ func (e *Engine) setDefaults() error {
 		ptr(tcpip.TCPSACKEnabled(true)),
 		ptr(tcpip.TCPDelayEnabled(true)),
 		ptr(tcpip.TCPModerateReceiveBufferOption(true)),
-		ptr(tcpip.TCPRecovery(tcpip.TCPRACKLossDetection)),
+		ptr(tcpip.TCPRACKLossDetection),
 		ptr(tcpip.TCPTimeWaitTimeoutOption(60 * time.Second)),
 		ptr(tcpip.TCPLingerTimeoutOption(60 * time.Second)),
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: tcpRcvMin, Default: tcpRcvDefault, Max: e.tcpRcvMax},

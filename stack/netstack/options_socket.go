@@ -97,10 +97,10 @@ var socketOptions = map[int]option{
 	unix.SO_DETACH_FILTER:    {check: func(target, int64) (int64, stack.Errno) { return 0, unix.ENOENT }, noGet: unix.ENOPROTOOPT},
 	unix.SO_LOCK_FILTER:      {id: optLockFilter, check: checkLockFilter},
 	unix.SO_ATTACH_BPF:       {set: setBPF, noGet: unix.ENOPROTOOPT},
-	51:                       {set: refuse(unix.EINVAL), noGet: unix.ENOPROTOOPT}, // SO_ATTACH_REUSEPORT_CBPF
-	52:                       {set: setBPF, noGet: unix.ENOPROTOOPT},              // SO_ATTACH_REUSEPORT_EBPF
-	68:                       {set: refuse(unix.EINVAL), noGet: unix.ENOPROTOOPT}, // SO_DETACH_REUSEPORT_BPF
-	80:                       {set: refuse(unix.EINVAL), noGet: unix.ENOPROTOOPT}, // SO_DEVMEM_DONTNEED
+	51:                       {set: invalid, noGet: unix.ENOPROTOOPT}, // SO_ATTACH_REUSEPORT_CBPF
+	52:                       {set: setBPF, noGet: unix.ENOPROTOOPT},  // SO_ATTACH_REUSEPORT_EBPF
+	68:                       {set: invalid, noGet: unix.ENOPROTOOPT}, // SO_DETACH_REUSEPORT_BPF
+	80:                       {set: invalid, noGet: unix.ENOPROTOOPT}, // SO_DEVMEM_DONTNEED
 }
 
 func checkDebug(t target, v int64) (int64, stack.Errno) {

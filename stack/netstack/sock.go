@@ -20,9 +20,6 @@ const (
 	kindUDP
 	kindPing // ICMP echo, icmp(7)
 	kindRaw
-
-	kindDgram = kindUDP | kindPing | kindRaw
-	kindAny   = kindTCP | kindDgram
 )
 
 // shutdown flags, as the kernel's sk_shutdown.

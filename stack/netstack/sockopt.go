@@ -227,7 +227,7 @@ func getOption(t target, level, name int, val []byte) (int, stack.Errno) {
 	case o.noGet != 0:
 		return 0, o.noGet
 	}
-	v := int64(0)
+	var v int64
 	switch {
 	case o.read != nil:
 		var err stack.Errno
@@ -336,10 +336,8 @@ func constant(v int64) func(target) (int64, stack.Errno) {
 // nothing reads as no bytes at all.
 func nothing(target, []byte) (int, stack.Errno) { return 0, 0 }
 
-// refuse answers every set with the errno.
-func refuse(err stack.Errno) func(target, []byte) stack.Errno {
-	return func(target, []byte) stack.Errno { return err }
-}
+// invalid answers every set with EINVAL.
+func invalid(target, []byte) stack.Errno { return unix.EINVAL }
 
 // privileged answers EPERM without CAP_NET_ADMIN, else err.
 func privileged(err stack.Errno) func(target, []byte) stack.Errno {
@@ -351,12 +349,10 @@ func privileged(err stack.Errno) func(target, []byte) stack.Errno {
 	}
 }
 
-// privilegedGet is privileged for getsockopt.
-func privilegedGet(err stack.Errno) func(target, []byte) (int, stack.Errno) {
-	return func(t target, _ []byte) (int, stack.Errno) {
-		if !t.engine.admin {
-			return 0, unix.EPERM
-		}
-		return 0, err
+// privilegedGet answers every get with EPERM without CAP_NET_ADMIN, else EINVAL.
+func privilegedGet(t target, _ []byte) (int, stack.Errno) {
+	if !t.engine.admin {
+		return 0, unix.EPERM
 	}
+	return 0, unix.EINVAL
 }

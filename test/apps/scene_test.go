@@ -6,7 +6,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -355,9 +354,6 @@ func eventually(t *testing.T, d time.Duration, what string, cond func() bool) {
 		}
 	}
 }
-
-// discard reads r to its end.
-func discard(r io.Reader) { _, _ = io.Copy(io.Discard, r) }
 
 // testdata copies a file of testdata into the scene.
 func (s *scene) testdata(name string) string {

@@ -116,7 +116,7 @@ func (p *Process) read() {
 			p.finish(0, p.failure(r))
 		}
 	}
-	p.orphaned(ended)
+	p.orphaned()
 	p.close(ended)
 }
 
@@ -145,7 +145,7 @@ func (p *Process) close(ended bool) {
 
 // orphaned deals with the death of the guard: the program is killed by its
 // PDEATHSIG, its descendants by alptrace, to which they have been reparented.
-func (p *Process) orphaned(ended bool) {
+func (p *Process) orphaned() {
 	p.log.Error("the guard has died; killing the program", "guard", p.guardPID)
 	// Its children are alptrace's only once it is a zombie.
 	_ = unix.Waitid(unix.P_PID, p.guardPID, nil, unix.WEXITED|unix.WNOWAIT, nil)

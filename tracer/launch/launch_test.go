@@ -130,9 +130,10 @@ func TestNotRun(t *testing.T) {
 		cmd.Env = []string{"PATH=/bin:/usr/bin"}
 		out, err := cmd.CombinedOutput()
 		code := 0
-		if ee := (*exec.ExitError)(nil); err != nil {
-			ee, _ = err.(*exec.ExitError)
+		if ee, ok := err.(*exec.ExitError); ok {
 			code = ee.ExitCode()
+		} else if err != nil {
+			t.Fatal(err)
 		}
 		if code != tt.code || string(out) != tt.out {
 			t.Errorf("%v: status %d, %q; want %d, %q", tt.argv, code, out, tt.code, tt.out)

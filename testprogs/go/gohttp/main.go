@@ -80,11 +80,14 @@ func run(address string) error {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", base+"/slow", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/slow", nil)
 	if err != nil {
 		return err
 	}
-	_, err = client.Do(req)
+	resp, err = client.Do(req)
+	if err == nil {
+		resp.Body.Close()
+	}
 	fmt.Println("slow request given up:", err != nil && ctx.Err() == context.DeadlineExceeded)
 
 	client.CloseIdleConnections()

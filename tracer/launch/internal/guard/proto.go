@@ -17,7 +17,7 @@ import (
 	"unsafe"
 )
 
-// EnvVar, in the environment, makes a process a guard. Its value is the numbers
+// EnvVar is the variable that makes a process a guard. Its value is the numbers
 // of two inherited descriptors, "ctl,shim": the guard's and the shim's sockets.
 // The guard's environment holds nothing else; the program's never holds it.
 const EnvVar = "ALPTRACE_GUARD"

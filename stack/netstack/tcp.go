@@ -309,6 +309,24 @@ func (t *tcpSock) disconnect() {
 	t.wake()
 }
 
+// queueFor is the backlog that netstack is given. Linux's is the number of
+// complete connections; netstack counts handshakes under way in it as well, and
+// beyond it answers with SYN cookies, whose connections it resets if they send
+// before there is room. So a burst of clients gets more room than the backlog,
+// unless it is so short that it asks for a queue that fills.
+func queueFor(backlog int) int {
+	if backlog >= shortQueue {
+		return max(backlog, minQueue) + 1
+	}
+	return backlog + 1
+}
+
+// A backlog of shortQueue or more is given at least minQueue.
+const (
+	shortQueue = 5
+	minQueue   = 64
+)
+
 // Listen is listen(2). A backlog of n lets n+1 connections wait.
 func (t *tcpSock) Listen(backlog int) stack.Errno {
 	t.mu.Lock()
@@ -321,7 +339,7 @@ func (t *tcpSock) Listen(backlog int) stack.Errno {
 		t.backlog = uint16(backlog)
 		// netstack refuses a backlog shorter than what waits; it keeps its
 		// own, and the shorter one takes effect with the next listen.
-		_ = t.ep.Listen(backlog + 1)
+		_ = t.ep.Listen(queueFor(backlog))
 		return 0
 	case tcpClose:
 		if t.state != unconnected {
@@ -336,7 +354,7 @@ func (t *tcpSock) Listen(backlog int) stack.Errno {
 	if t.engine.listeners.conflict(t, t.local()) {
 		return unix.EADDRINUSE
 	}
-	switch err := t.ep.Listen(backlog + 1); err.(type) {
+	switch err := t.ep.Listen(queueFor(backlog)); err.(type) {
 	case nil:
 		t.err, t.backlog = 0, uint16(backlog)
 		t.engine.listeners.add(t, t.local())

@@ -45,11 +45,11 @@ func flagSet(r *rawFlags) *pflag.FlagSet {
 	f.SetInterspersed(false) // what follows PROG is PROG's
 	f.SortFlags = false
 	f.Usage = func() {}
-	f.StringVar(&r.net, "net", "auto", "how packets leave: auto, relay, wire:`DIR`, tun:NAME, tap:NAME or none")
+	f.StringVar(&r.net, "net", "auto", "the `NETWORK` that packets leave by: auto, relay, wire:DIR, tun:NAME, tap:NAME or none")
 	f.StringArrayVar(&r.addrs, "addr", nil, "an address of the stack, as `CIDR` (repeatable; IPv4 and IPv6)")
 	f.StringArrayVar(&r.gateways, "gw", nil, "default gateway `ADDR` (repeatable)")
-	f.StringArrayVar(&r.publish, "publish", nil, "relay: a port of the host leads to one of the stack: `[ADDR:]HOSTPORT[:PORT][/udp]` (repeatable)")
-	f.StringVar(&r.engine, "engine", "netstack", "which stack serves the sockets: `netstack` or host")
+	f.StringArrayVar(&r.publish, "publish", nil, "relay: a port of the host leads to one of the stack: `SPEC` is [ADDR:]HOSTPORT[:PORT][/udp] (repeatable)")
+	f.StringVar(&r.engine, "engine", "netstack", "the `ENGINE` that serves the sockets: netstack or host")
 	f.StringVar(&r.pcap, "pcap", "", "write every packet in and out to `FILE` (pcapng)")
 	f.StringVar(&r.trace, "trace", "", "write a line for every socket call to `FILE`, or to standard error")
 	f.Lookup("trace").NoOptDefVal = noValue
@@ -156,11 +156,15 @@ func (o *options) agree(r *rawFlags) error {
 	return nil
 }
 
+// optionalValues writes pflag's optional values as alptrace(1) does, in the same
+// width.
+var optionalValues = strings.NewReplacer(`--trace FILE[="-"]`, `--trace[=FILE]    `, `[=true|false]`, `             `)
+
 func usage() string {
 	var r rawFlags
 	return "Usage: alptrace [flags] [--] PROG [ARG...]\n\n" +
 		"Run PROG with its network sockets served by a user-space stack.\n\nFlags:\n" +
-		flagSet(&r).FlagUsages() + "\nSee alptrace(1).\n"
+		optionalValues.Replace(flagSet(&r).FlagUsages()) + "\nSee alptrace(1).\n"
 }
 
 // version names the build.

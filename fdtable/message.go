@@ -12,7 +12,10 @@ import (
 //
 // Datagrams keep their boundaries in both directions. The halves are each
 // other's peers also while the socket itself is not connected: only then does
-// the kernel bound the queue by the buffer and not by ten datagrams.
+// the kernel bound the queue by the buffer and not by ten datagrams. So that a
+// native send(2) on an unconnected socket fails all the same, the tracer's half
+// is shut for reading (EPIPE, where UDP has EDESTADDRREQ); since that cannot be
+// undone, connecting the socket puts another half in its place.
 //
 // The program may take a datagram natively (recv, read) or by a trapped call
 // (recvfrom with an address, recvmsg), and the tracer must know, for the
@@ -24,6 +27,7 @@ type Messages struct {
 	end int // the tracer's half
 
 	mu    sync.Mutex
+	deaf  bool     // end is shut for reading: the socket is not connected
 	queue []Origin // datagrams in the program's half, oldest first
 	sizes int      // sum of their memory
 }
@@ -45,7 +49,93 @@ func NewMessages() (m *Messages, program int, err error) {
 	setBuffers(fds[0])
 	setBuffers(fds[1])
 	unix.SetNonblock(fds[0], true)
-	return &Messages{end: fds[0]}, fds[1], nil
+	m = &Messages{end: fds[0]}
+	m.Disconnect()
+	return m, fds[1], nil
+}
+
+// Disconnect makes native sends fail. What the program sent before should have
+// been taken from End.
+func (m *Messages) Disconnect() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	unix.Shutdown(m.end, unix.SHUT_RD)
+	m.deaf = true
+}
+
+// Connect lets the program send natively through the stand-in dup. It reports
+// whether End is another socket now, under the same number.
+func (m *Messages) Connect(dup int) (replaced bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.connect(dup)
+}
+
+func (m *Messages) connect(dup int) (replaced bool, err error) {
+	if !m.deaf {
+		return false, nil
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	setBuffers(fd)
+	end, err := autobind(fd)
+	if err != nil {
+		return false, err
+	}
+	program, err := autobind(dup)
+	if err != nil {
+		return false, err
+	}
+	waiting := m.takeAll(dup) // the kernel drops them when the peer changes
+	if err := unix.Connect(dup, end); err != nil {
+		return false, err
+	}
+	if err := unix.Connect(fd, program); err != nil {
+		return false, err
+	}
+	if err := unix.Dup3(fd, m.end, unix.O_CLOEXEC); err != nil {
+		return false, err
+	}
+	m.deaf = false
+	for _, w := range waiting {
+		if err := m.push(w.data, w.origin); err != nil {
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+// autobind gives an AF_UNIX socket a name of the kernel's choosing, unless it
+// has one, and returns it.
+func autobind(fd int) (unix.Sockaddr, error) {
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: ""}); err != nil && err != unix.EINVAL {
+		return nil, err
+	}
+	return unix.Getsockname(fd)
+}
+
+type datagram struct {
+	data   []byte
+	origin Origin
+}
+
+// takeAll takes the datagrams that wait in the stand-in dup.
+func (m *Messages) takeAll(dup int) (all []datagram) {
+	m.sync()
+	buf := make([]byte, 1<<16)
+	for len(m.queue) > 0 {
+		n, _, err := unix.Recvfrom(dup, buf, unix.MSG_DONTWAIT)
+		if err != nil {
+			break
+		}
+		all = append(all, datagram{append([]byte(nil), buf[:n]...), m.queue[0]})
+		m.drop(1)
+	}
+	m.drop(len(m.queue))
+	return all
 }
 
 // End is the tracer's half, non-blocking.
@@ -56,12 +146,16 @@ func (m *Messages) Close() { unix.Close(m.end) }
 
 // Push queues a datagram on the program's half. EAGAIN while it is full.
 func (m *Messages) Push(data []byte, o Origin) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.push(data, o)
+}
+
+func (m *Messages) push(data []byte, o Origin) error {
 	memory, err := datagramMemory(len(data))
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if err := sendDatagram(m.end, data); err != nil {
 		return err
 	}
@@ -128,12 +222,25 @@ func (m *Messages) drop(n int) {
 
 // Fail makes the program's next native call on the stand-in dup fail, and polls
 // report POLLERR: the tracer's half leaves its peer with bytes unread. The kernel
-// says ECONNRESET where UDP has ECONNREFUSED.
-func (m *Messages) Fail(dup int) error {
-	if err := unix.Bind(dup, &unix.SockaddrUnix{Name: ""}); err != nil && err != unix.EINVAL {
-		return err
+// says ECONNRESET where UDP has ECONNREFUSED. It reports, as Connect does,
+// whether End is another socket.
+func (m *Messages) Fail(dup int) (replaced bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.deaf {
+		if replaced, err = m.connect(dup); err != nil {
+			return replaced, err
+		}
+		defer func() {
+			unix.Shutdown(m.end, unix.SHUT_RD)
+			m.deaf = true
+		}()
 	}
-	name, err := unix.Getsockname(dup)
+	return replaced, m.fail(dup)
+}
+
+func (m *Messages) fail(dup int) error {
+	name, err := autobind(dup)
 	if err != nil {
 		return err
 	}
@@ -148,8 +255,6 @@ func (m *Messages) Fail(dup int) error {
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if err := connectUnspec(m.end); err != nil {
 		return err
 	}

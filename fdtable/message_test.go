@@ -47,8 +47,24 @@ func TestMessagesFailAndGoOn(t *testing.T) {
 	}
 	defer m.Close()
 	defer unix.Close(d)
-	if err := m.Fail(d); err != nil {
-		t.Fatal(err)
+	if _, err := unix.Write(d, []byte("x")); err != unix.EPIPE {
+		t.Fatalf("write unconnected: %v", err)
+	}
+	for i := range 30 { // more than net.unix.max_dgram_qlen
+		if err := m.Push([]byte{byte(i)}, Origin{Source: i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if replaced, err := m.Connect(d); err != nil || !replaced {
+		t.Fatalf("connect: %v, %v", replaced, err)
+	}
+	for i := range 30 { // they were kept
+		if n, o, err := m.Take(d, make([]byte, 9), 0); n != 1 || o.Source != i || err != nil {
+			t.Fatalf("take %d after connect: %d bytes of %v, %v", i, n, o.Source, err)
+		}
+	}
+	if replaced, err := m.Fail(d); err != nil || replaced {
+		t.Fatalf("fail: %v, %v", replaced, err)
 	}
 	p := []unix.PollFd{{Fd: int32(d), Events: unix.POLLIN}}
 	unix.Poll(p, 0)

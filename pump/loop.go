@@ -95,7 +95,7 @@ func (t *Task) Watch(fd int) error {
 	}
 	l.watches++
 	l.byFD[fd] = t
-	t.fd, t.watch = fd, l.watches
+	t.fd, t.watch, t.space = fd, l.watches, false
 	l.mu.Unlock()
 	return unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: reading, Fd: int32(fd), Pad: t.watch})
 }

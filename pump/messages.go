@@ -121,7 +121,28 @@ func (m *Messages) Fail(dup int) error {
 	if m.done {
 		return unix.EBADF
 	}
-	return m.Messages.Fail(dup)
+	replaced, err := m.Messages.Fail(dup)
+	return m.rewatch(replaced, err)
+}
+
+// Connect lets the program send natively.
+func (m *Messages) Connect(dup int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	replaced, err := m.Messages.Connect(dup)
+	return m.rewatch(replaced, err)
+}
+
+// rewatch watches End if it is another socket, unless err.
+func (m *Messages) rewatch(replaced bool, err error) error {
+	if replaced {
+		m.task.Unwatch()
+		if e := m.task.Watch(m.End()); err == nil {
+			err = e
+		}
+		m.task.Kick()
+	}
+	return err
 }
 
 // Kick schedules both directions.

@@ -54,6 +54,7 @@ func (s *socket) disconnect(c *call, dup int) result {
 		return fail(e)
 	}
 	if !s.isStream() {
+		s.messages.Disconnect()
 		s.takeErrorNow(dup)
 	}
 	s.due = false
@@ -75,7 +76,10 @@ func (s *socket) connectMessages(dup int, to stack.Addr) result {
 	if e := s.ep.Connect(s.destination(to)); e != 0 {
 		return fail(e)
 	}
-	s.takeErrorNow(dup) // of a send that had no peer
+	if err := s.messages.Connect(dup); err != nil {
+		s.t.log.Warn("connect stand-in", "err", err)
+		return fail(unix.ENOMEM)
+	}
 	return success
 }
 

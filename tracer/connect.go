@@ -1,6 +1,8 @@
 package tracer
 
 import (
+	"time"
+
 	"github.com/alptrace/alptrace/stack"
 	"golang.org/x/sys/unix"
 )
@@ -95,8 +97,8 @@ func (s *socket) connectStream(c *call, dup int, to stack.Addr) result {
 		}
 		return s.awaitHandshake(c, unix.EALREADY)
 	case connected, broken:
-		if s.due { // connect(2) again says how it ended
-			s.due = false
+		if s.due || s.told.repeatedBy(c) { // connect(2) again says how it ended
+			s.due, s.told = false, told{}
 			if s.state == connected {
 				return success
 			}
@@ -158,7 +160,7 @@ func (s *socket) awaitHandshake(c *call, late unix.Errno) result {
 		case connecting:
 			return later
 		case connected:
-			s.due = false
+			s.due, s.told = false, told{*c, time.Now()}
 			return success
 		}
 		e := s.err
@@ -173,6 +175,21 @@ func (s *socket) awaitHandshake(c *call, late unix.Errno) result {
 		s.waiters[len(s.waiters)-1].lost = func() { s.due = s.state == connected }
 	}
 	return r
+}
+
+// told is a call that was answered. A signal that comes in the same instant can
+// still take the answer without our learning of it: the kernel accepts it and
+// begins the call anew.
+type told struct {
+	c  call
+	at time.Time
+}
+
+// restartTime is how soon such a call comes again, at most.
+const restartTime = 50 * time.Millisecond
+
+func (t *told) repeatedBy(c *call) bool {
+	return t.c.tid == c.tid && c.repeats(&t.c) && time.Since(t.at) < restartTime
 }
 
 // onEvent runs when the endpoint of a connecting or listening stream changed.

@@ -49,6 +49,7 @@ type socket struct {
 	pending []pendingConn // connections queued on the listening stand-in
 	timeout timeouts
 	to      stack.Addr // where it connects
+	told    told       // the blocking connect(2) that succeeded
 	due     bool       // the next connect(2) reports the outcome of the last
 
 	// datagram sockets

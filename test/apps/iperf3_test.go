@@ -2,6 +2,7 @@ package apps
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 )
 
@@ -42,12 +43,15 @@ func TestIperf3(t *testing.T) {
 		{"udp", "-t 1 -u -b 20M -l 1200", 1, true},
 		{"udpreverse", "-t 1 -u -b 20M -l 1200 -R", 1, true},
 	}
-	script := "start iperf3 iperf3 -s -p 5201\nserver=$!\nuntil_true 100 iperf3 -c 127.0.0.1 -p 5201 -n 1K\n"
-	for _, c := range cases {
+	// The server listens anew for each test, a moment after the last client has
+	// gone, and says so.
+	script := "start iperf3 iperf3 -s -p 5201 --forceflush\nserver=$!\nuntil_true 100 iperf3 -c 127.0.0.1 -p 5201 -n 1K\n"
+	for i, c := range cases {
 		host := "127.0.0.1"
 		if c.name == "ipv6" {
 			host = "::1"
 		}
+		script += fmt.Sprintf("until_true 100 grep -q 'test #%d)' iperf3.log\n", i+2)
 		script += "iperf3 -c " + host + " -p 5201 -J " + c.flags + " >" + c.name + ".json || fail \"" + c.name + ": $(grep error " + c.name + ".json)\"\n"
 	}
 	s.bash(script + "stop $server\n")

@@ -21,6 +21,7 @@ const (
 	tunStack    = "10.91.0.1" // alptrace's stack
 	tunPeer     = "10.91.0.2" // the kernel's end of the TUN device, in the peer's namespace
 	tunName     = "albtun"
+	tunQueue    = 20000 // packets
 	prefix      = 24
 )
 
@@ -121,6 +122,15 @@ func makeTUN() error {
 	}
 	if err := unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1); err != nil {
 		return fmt.Errorf("keep the device %s: %w", tunName, err)
+	}
+	// A veth pair has no queue that could drop; the device's is made long enough
+	// for the FINs of all connections that the peer holds.
+	device, err := netlink.LinkByName(tunName)
+	if err != nil {
+		return fmt.Errorf("find the device %s: %w", tunName, err)
+	}
+	if err := netlink.LinkSetTxQLen(device, tunQueue); err != nil {
+		return fmt.Errorf("lengthen the queue of %s: %w", tunName, err)
 	}
 	return nil
 }

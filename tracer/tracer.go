@@ -6,8 +6,8 @@
 // that the seccomp filter (tracer/filter) traps. Each family of calls has a
 // file of its own: connect.go answers connect.
 //
-// A call is answered inline by the worker that received it. A call that must
-// wait leaves a waiter with its socket (wait.go) and occupies nothing else; it
+// Calls are answered one after the other, in the order in which they come
+// (notify.go says why). A call that must wait leaves a waiter with its socket (wait.go) and occupies nothing else; it
 // is tried again whenever the endpoint says that something changed.
 package tracer
 

@@ -93,7 +93,7 @@ func (o *options) check(r *rawFlags) error {
 		}
 	case "wire", "tun", "tap":
 		if o.netArg == "" {
-			return fmt.Errorf("--net %s:%s is missing what follows the colon", o.net, map[string]string{"wire": "DIR"}[o.net]+map[string]string{"tun": "NAME", "tap": "NAME"}[o.net])
+			return fmt.Errorf("--net %s: the name after the colon is missing (wire:DIR, tun:NAME, tap:NAME)", o.net)
 		}
 	default:
 		return fmt.Errorf("--net %q: want auto, relay, wire:DIR, tun:NAME, tap:NAME or none", r.net)

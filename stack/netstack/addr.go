@@ -83,6 +83,9 @@ func (e *Engine) isBroadcast(ip netip.Addr) bool {
 // isLocal says whether the stack owns the address.
 func (e *Engine) isLocal(ip netip.Addr) bool {
 	ip = unmap(ip)
+	if e.shared != nil {
+		return e.shared.isLocal(ip)
+	}
 	n := ipv6Number
 	if ip.Is4() {
 		n = ipv4Number

@@ -34,7 +34,7 @@ func (s *sock) apply(id optID, v int64) {
 			Timeout: time.Duration(s.opts.get(optLingerTime)) * time.Second,
 		})
 	case optBindToDevice:
-		_ = so.SetBindToDevice(int32(v))
+		_ = so.SetBindToDevice(int32(s.engine.nicID(uint32(v))))
 	case optMark:
 		so.SetMark(uint32(v))
 	case optV6Only:
@@ -89,7 +89,7 @@ func (s *sock) applyIP(id optID, v int64) {
 			so.SetMulticastLoop(on)
 		}
 	case optMulticastIf6:
-		_ = s.ep.SetSockOptInt(tcpip.IPv6MulticastInterfaceOption, int(v))
+		_ = s.ep.SetSockOptInt(tcpip.IPv6MulticastInterfaceOption, int(s.engine.nicID(uint32(v))))
 	}
 }
 

@@ -110,7 +110,7 @@ func (d *dgramSock) ipControl(typ int, data []byte, c *sendControl) stack.Errno 
 		if len(data) != unix.SizeofInet4Pktinfo {
 			return unix.EINVAL
 		}
-		c.nic = tcpip.NICID(binary.NativeEndian.Uint32(data))
+		c.nic = d.engine.nicID(binary.NativeEndian.Uint32(data))
 		if src := netip.AddrFrom4([4]byte(data[4:8])); !src.IsUnspecified() {
 			c.source = src
 		}
@@ -145,7 +145,7 @@ func (d *dgramSock) ipv6Control(typ int, data []byte, c *sendControl) stack.Errn
 		src := netip.AddrFrom16([16]byte(data[:16]))
 		c.messages.HasIPv6PacketInfo = true
 		c.messages.IPv6PacketInfo = tcpip.IPv6PacketInfo{
-			NIC:  tcpip.NICID(binary.NativeEndian.Uint32(data[16:])),
+			NIC:  d.engine.nicID(binary.NativeEndian.Uint32(data[16:])),
 			Addr: fromIP(src),
 		}
 		if src.Is4In6() {
@@ -243,7 +243,7 @@ func (d *dgramSock) appendTimestamp(b []byte, cm *tcpip.ReceivableControlMessage
 func (d *dgramSock) appendControl4(b []byte, cm *tcpip.ReceivableControlMessages) []byte {
 	if cm.HasIPPacketInfo && d.opts.get(optPktinfo) != 0 {
 		var data [unix.SizeofInet4Pktinfo]byte
-		binary.NativeEndian.PutUint32(data[:], uint32(cm.PacketInfo.NIC))
+		binary.NativeEndian.PutUint32(data[:], d.engine.shownNIC(cm.PacketInfo.NIC, cm.PacketInfo.DestinationAddr))
 		reply := d.engine.replyAddr(cm.PacketInfo)
 		copy(data[4:], reply.AsSlice())
 		copy(data[8:], cm.PacketInfo.DestinationAddr.AsSlice())
@@ -267,11 +267,11 @@ func (d *dgramSock) appendPktinfo6(b []byte, cm *tcpip.ReceivableControlMessages
 	switch {
 	case cm.HasIPv6PacketInfo:
 		copy(data[:], cm.IPv6PacketInfo.Addr.AsSlice())
-		binary.NativeEndian.PutUint32(data[16:], uint32(cm.IPv6PacketInfo.NIC))
+		binary.NativeEndian.PutUint32(data[16:], d.engine.shownNIC(cm.IPv6PacketInfo.NIC, cm.IPv6PacketInfo.Addr))
 	case cm.HasIPPacketInfo:
 		ip := toIP(unix.AF_INET6, cm.PacketInfo.DestinationAddr)
 		copy(data[:], ip.AsSlice())
-		binary.NativeEndian.PutUint32(data[16:], uint32(cm.PacketInfo.NIC))
+		binary.NativeEndian.PutUint32(data[16:], d.engine.shownNIC(cm.PacketInfo.NIC, cm.PacketInfo.DestinationAddr))
 	default:
 		return b
 	}

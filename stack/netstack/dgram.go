@@ -82,11 +82,15 @@ func (d *dgramSock) reopen() {
 	d.applyAll()
 	d.rejoin()
 	d.autobound = false
+	if !d.hasPort {
+		d.hold.drop()
+		d.hold = nil
+	}
 	if d.kind != kindRaw && !d.hasPort {
 		return // the address stays, for the next port; see prepare
 	}
 	if d.hasPort || d.hasAddr {
-		if err := ep.Bind(toFull(int(d.family), d.bound)); err != nil {
+		if err := ep.Bind(d.full(d.held(d.bound))); err != nil {
 			d.engine.log.Warn("bind again after disconnect", "addr", d.bound, "err", err.String())
 		}
 	}
@@ -95,19 +99,18 @@ func (d *dgramSock) reopen() {
 // prepare binds a socket that kept its address and lost its port.
 //
 // One with an error queue is bound too: an error may come back while it is
-// being bound by netstack, and must find it.
+// being bound by netstack, and must find it. So is one of an engine that shares
+// a host's addresses, which gives the port.
 func (d *dgramSock) prepare() stack.Errno {
-	if d.hasPort || d.kind == kindRaw || !d.hasAddr && d.errq == nil || d.isBound() {
+	if d.hasPort || d.kind == kindRaw || !d.hasAddr && d.errq == nil && d.engine.shared == nil || d.isBound() {
 		return 0
 	}
 	defer d.syncErrQueue()
 	d.autobound = true
-	switch err := d.ep.Bind(toFull(int(d.family), d.bound)); err.(type) {
-	case *tcpip.ErrNoPortAvailable:
-		return unix.EAGAIN
-	default:
-		return errno(err)
+	if err := d.bindPort(d.bound); err != unix.EADDRINUSE {
+		return err
 	}
+	return unix.EAGAIN
 }
 
 // Bind is bind(2).
@@ -126,16 +129,12 @@ func (d *dgramSock) Bind(a stack.Addr) stack.Errno {
 	if d.kind == kindPing && a.IP.IsValid() && (a.IP.IsMulticast() || d.engine.isBroadcast(a.IP)) {
 		return unix.EADDRNOTAVAIL
 	}
-	switch err := d.ep.Bind(toFull(int(d.family), a)); err.(type) {
-	case nil:
-		d.noteBound(a)
-		d.syncErrQueue()
-		return 0
-	case *tcpip.ErrNoPortAvailable:
-		return unix.EADDRINUSE
-	default:
-		return errno(err)
+	if err := d.bindPort(a); err != 0 {
+		return err
 	}
+	d.noteBound(a)
+	d.syncErrQueue()
+	return 0
 }
 
 // bindRaw binds a raw socket, which may be done again and again.
@@ -168,6 +167,9 @@ func (d *dgramSock) Connect(a stack.Addr) stack.Errno {
 	if d.engine.isBroadcast(a.IP) && d.opts.get(optBroadcast) == 0 {
 		return unix.EACCES
 	}
+	if err := d.route(a.IP); err != 0 {
+		return err
+	}
 	if err := d.prepare(); err != 0 {
 		return err
 	}
@@ -177,9 +179,9 @@ func (d *dgramSock) Connect(a stack.Addr) stack.Errno {
 	if d.connected || d.autobound {
 		d.rebind()
 	}
-	full := toFull(int(d.family), a)
+	full := d.full(a)
 	if full.NIC == 0 {
-		full.NIC = tcpip.NICID(d.opts.get(optBindToDevice))
+		full.NIC = d.engine.nicID(uint32(d.opts.get(optBindToDevice)))
 	}
 	switch err := d.ep.Connect(full); err.(type) {
 	case nil:
@@ -210,7 +212,7 @@ func (d *dgramSock) rebind() {
 	if _, err := d.ep.GetRemoteAddress(); err == nil {
 		return
 	}
-	bind := toFull(int(d.family), d.bound)
+	bind := d.full(d.bound)
 	bind.Port = full.Port
 	if err := d.ep.Bind(bind); err == nil {
 		d.autobound = true
@@ -219,8 +221,8 @@ func (d *dgramSock) rebind() {
 
 // connectHere sets the peer of an ICMP echo or raw socket.
 func (d *dgramSock) connectHere(a stack.Addr) stack.Errno {
-	full := toFull(int(d.family), a)
-	local := toFull(int(d.family), d.bound).Addr
+	full := d.full(a)
+	local := d.full(d.bound).Addr
 	n := d.network()
 	if full.Addr.BitLen() == 0 {
 		full.Addr = fromIP(d.loopback())
@@ -345,6 +347,8 @@ func (d *dgramSock) Close() {
 		d.engine.errs.remove(d)
 	}
 	d.ep.Close()
+	d.hold.drop()
+	d.hold = nil
 }
 
 // Abort releases the socket.

@@ -112,6 +112,9 @@ func (d *dgramSock) Send(m *stack.Message) (int, stack.Errno) {
 	if err := d.prepare(); err != 0 {
 		return 0, err
 	}
+	if err := d.findWay(to); err != 0 {
+		return 0, err
+	}
 	if d.kind == kindUDP && (d.corked != nil || m.Flags&unix.MSG_MORE != 0 || d.opts.get(optUDPCork) != 0) {
 		return d.cork(m, to, c)
 	}
@@ -130,7 +133,7 @@ func (d *dgramSock) destination(m *stack.Message) (*tcpip.FullAddress, stack.Err
 		case d.kind == kindUDP && d.peer.Port != 0:
 			return nil, 0
 		}
-		full := toFull(int(d.family), d.peer)
+		full := d.full(d.peer)
 		return &full, 0
 	}
 	a, err := d.checkDest(m.Addr)
@@ -140,7 +143,7 @@ func (d *dgramSock) destination(m *stack.Message) (*tcpip.FullAddress, stack.Err
 	if d.kind == kindUDP && a.Port == 0 {
 		return nil, unix.EINVAL
 	}
-	full := toFull(int(d.family), a)
+	full := d.full(a)
 	return &full, 0
 }
 
@@ -184,7 +187,7 @@ func (d *dgramSock) send(data []byte, to *tcpip.FullAddress, c *sendControl) sta
 			to.NIC = c.nic
 		}
 		if to.NIC == 0 {
-			to.NIC = tcpip.NICID(d.opts.get(optUnicastIf))
+			to.NIC = d.engine.nicID(uint32(d.opts.get(optUnicastIf)))
 		}
 	}
 	if c.source.IsValid() {

@@ -48,6 +48,9 @@ type Config struct {
 	// Addrs are the addresses of the first link, with the lengths of their
 	// prefixes.
 	Addrs []netip.Prefix
+	// Host, if set, is the host whose addresses the engine shares; then Links
+	// is the one link to it, and Addrs and Gateways are empty.
+	Host Host
 	// Gateways are default gateways, reached by the first link: at most one
 	// for each family counts. On an IP link a gateway need not be a neighbour.
 	Gateways []netip.Addr
@@ -78,6 +81,7 @@ type Engine struct {
 	errs    errRegistry
 
 	listeners listeners
+	shared    *shared // nil: the addresses are the engine's own
 	orphans   orphans
 
 	admin                           bool
@@ -105,17 +109,7 @@ func New(cfg Config) (*Engine, error) {
 		e.st.Destroy()
 		return nil, err
 	}
-	if err := e.addLoopback(); err != nil {
-		e.st.Destroy()
-		return nil, err
-	}
-	for i, l := range cfg.Links {
-		if err := e.addLink(i, l); err != nil {
-			e.st.Destroy()
-			return nil, err
-		}
-	}
-	if err := e.addAddrs(cfg); err != nil {
+	if err := e.addInterfaces(cfg); err != nil {
 		e.st.Destroy()
 		return nil, err
 	}
@@ -128,6 +122,22 @@ func New(cfg Config) (*Engine, error) {
 	return e, nil
 }
 
+// addInterfaces makes the interfaces, with addresses and routes.
+func (e *Engine) addInterfaces(cfg Config) error {
+	if cfg.Host != nil {
+		return e.addHost(cfg)
+	}
+	if err := e.addLoopback(); err != nil {
+		return err
+	}
+	for i, l := range cfg.Links {
+		if err := e.addLink(i, l); err != nil {
+			return err
+		}
+	}
+	return e.addAddrs(cfg)
+}
+
 // stackOptions gives netstack's protocols. Duplicate address detection and
 // router advertisements are off: addresses are the user's, and must work at once.
 func stackOptions(cfg Config) gstack.Options {
@@ -138,13 +148,16 @@ func stackOptions(cfg Config) gstack.Options {
 	return gstack.Options{
 		NetworkProtocols: []gstack.NetworkProtocolFactory{
 			ipv4.NewProtocolWithOptions(ipv4.Options{
-				IGMP: ipv4.IGMPOptions{Enabled: ethernet},
+				IGMP:                         ipv4.IGMPOptions{Enabled: ethernet},
+				AllowExternalLoopbackTraffic: cfg.Host != nil,
 			}),
 			ipv6.NewProtocolWithOptions(ipv6.Options{
 				NDPConfigs:       ipv6.NDPConfigurations{HandleRAs: ipv6.HandlingRAsDisabled},
 				AutoGenLinkLocal: ethernet,
 				MLD:              ipv6.MLDOptions{Enabled: ethernet},
 				DADConfigs:       gstack.DADConfigurations{},
+
+				AllowExternalLoopbackTraffic: cfg.Host != nil,
 			}),
 			arp.NewProtocol,
 		},
@@ -155,7 +168,7 @@ func stackOptions(cfg Config) gstack.Options {
 			icmp.NewProtocol6,
 		}, rawProtocols(cfg.RawProtocols)...),
 		Clock:       cfg.Clock,
-		HandleLocal: true,
+		HandleLocal: cfg.Host == nil,
 		RawFactory:  raw.EndpointFactory{},
 	}
 }
@@ -294,6 +307,9 @@ func (*Engine) Name() string { return "netstack" }
 
 // Interfaces lists lo and the links.
 func (e *Engine) Interfaces() []stack.Interface {
+	if e.shared != nil {
+		return e.shared.host.Interfaces()
+	}
 	infos := e.st.NICInfo()
 	list := make([]stack.Interface, 0, len(infos))
 	for id := loopbackNIC; int(id) <= len(e.nics)+1; id++ {
@@ -393,6 +409,9 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	var errs []error
+	if e.shared != nil {
+		e.shared.reap.stop()
+	}
 	for _, n := range e.nics {
 		n.Attach(nil)
 		if err := n.close(); err != nil {

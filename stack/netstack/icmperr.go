@@ -80,8 +80,12 @@ type icmpTap Engine
 
 // HandlePacket implements stack.RawTransportEndpoint.
 func (t *icmpTap) HandlePacket(pkt *gstack.PacketBuffer) {
-	ip := slices.Concat(pkt.NetworkHeader().Slice(), pkt.TransportHeader().Slice(), pkt.Data().AsRange().ToSlice())
-	(*Engine)(t).seeICMP(pkt.NetworkProtocolNumber, ip)
+	(*Engine)(t).seeICMP(pkt.NetworkProtocolNumber, flat(pkt))
+}
+
+// flat is the packet from its IP header on, in one piece.
+func flat(pkt *gstack.PacketBuffer) []byte {
+	return slices.Concat(pkt.NetworkHeader().Slice(), pkt.TransportHeader().Slice(), pkt.Data().AsRange().ToSlice())
 }
 
 // icmpError is an ICMP error message, parsed.

@@ -136,10 +136,10 @@ func parseMreqn(val []byte) (m mreqn, ok bool) {
 // 0 if neither is given, ENODEV if there is no such interface.
 func (e *Engine) nicOf(m mreqn) (tcpip.NICID, stack.Errno) {
 	if m.nic != 0 {
-		if !e.st.CheckNIC(m.nic) {
+		if !e.hasNIC(uint32(m.nic)) {
 			return 0, unix.ENODEV
 		}
-		return m.nic, 0
+		return e.nicID(uint32(m.nic)), 0
 	}
 	if m.addr.IsUnspecified() {
 		return 0, 0
@@ -197,7 +197,7 @@ func setMembership6(add bool) func(target, []byte) stack.Errno {
 			return unix.EPROTO
 		}
 		group := netip.AddrFrom16([16]byte(val))
-		nic := tcpip.NICID(binary.NativeEndian.Uint32(val[16:]))
+		nic := t.engine.nicID(binary.NativeEndian.Uint32(val[16:]))
 		if add {
 			return t.dgram.join(group, nic)
 		}
@@ -215,7 +215,7 @@ func setGroup(add bool) func(target, []byte) stack.Errno {
 		if t.dgram == nil {
 			return unix.EPROTO
 		}
-		nic := tcpip.NICID(binary.NativeEndian.Uint32(val))
+		nic := t.engine.nicID(binary.NativeEndian.Uint32(val))
 		var group netip.Addr
 		switch family := binary.NativeEndian.Uint16(val[8:]); family {
 		case unix.AF_INET:

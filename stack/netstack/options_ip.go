@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/tcpip"
 
 	"github.com/alptrace/alptrace/stack"
 )
@@ -214,7 +213,7 @@ func setUnicastIf(t target, val []byte) stack.Errno {
 
 func (t target) setUnicastIf(id optID, val []byte) stack.Errno {
 	index := binary.BigEndian.Uint32(val)
-	if index != 0 && !t.engine.st.CheckNIC(tcpip.NICID(index)) {
+	if index != 0 && !t.engine.hasNIC(index) {
 		return unix.EADDRNOTAVAIL
 	}
 	if dev := t.opts.get(optBindToDevice); index != 0 && dev != 0 && dev != int64(index) {

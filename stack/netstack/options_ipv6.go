@@ -194,7 +194,7 @@ func readHops(t target) (int64, stack.Errno) {
 }
 
 func checkMulticastIf6(t target, v int64) (int64, stack.Errno) {
-	if v != 0 && !t.engine.st.CheckNIC(tcpip.NICID(v)) {
+	if v != 0 && !t.engine.hasNIC(uint32(v)) {
 		return 0, unix.ENODEV
 	}
 	if dev := t.opts.get(optBindToDevice); v != 0 && dev != 0 && dev != v {
@@ -246,7 +246,7 @@ func setStickyPktinfo(t target, val []byte) stack.Errno {
 		return unix.EINVAL
 	}
 	info := tcpip.IPv6PacketInfo{
-		NIC:  tcpip.NICID(binary.NativeEndian.Uint32(val[16:])),
+		NIC:  t.engine.nicID(binary.NativeEndian.Uint32(val[16:])),
 		Addr: fromIP(netip.AddrFrom16([16]byte(val))),
 	}
 	if dev := t.opts.get(optBindToDevice); dev != 0 && info.NIC != 0 && tcpip.NICID(dev) != info.NIC {

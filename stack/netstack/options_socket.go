@@ -6,7 +6,6 @@ import (
 	"math"
 
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/tcpip"
 
 	"github.com/alptrace/alptrace/stack"
 )
@@ -200,7 +199,7 @@ func getBindToDevice(t target, val []byte) (int, stack.Errno) {
 	if len(val) < unix.IFNAMSIZ {
 		return 0, unix.EINVAL
 	}
-	name := t.engine.st.FindNICNameFromID(tcpip.NICID(nic))
+	name := t.engine.nicName(uint32(nic))
 	if name == "" {
 		return 0, unix.ENODEV
 	}
@@ -214,12 +213,7 @@ func setBindToDevice(t target, val []byte) stack.Errno {
 	}
 	index := int64(0)
 	if len(val) > 0 {
-		for id, info := range t.engine.st.NICInfo() {
-			if info.Name == string(val) {
-				index = int64(id)
-			}
-		}
-		if index == 0 {
+		if index = int64(t.engine.nicIndex(string(val))); index == 0 {
 			return unix.ENODEV
 		}
 	}

@@ -9,6 +9,9 @@ import (
 // routeMTU is the MTU of the way to dst in bytes, 0 if there is no way.
 func (e *Engine) routeMTU(dst netip.Addr) int {
 	ip := unmap(dst)
+	if e.shared != nil {
+		return e.shared.ways.mtu(ip)
+	}
 	n := ipv6Number
 	if ip.Is4() {
 		n = ipv4Number

@@ -51,6 +51,7 @@ type sock struct {
 	// What the program bound, so that a fresh netstack endpoint can be bound
 	// alike. hasAddr and hasPort are SOCK_BINDADDR_LOCK and SOCK_BINDPORT_LOCK.
 	hasAddr, hasPort bool
+	hold             *hold // the port, on a shared host
 	bound            stack.Addr
 
 	err stack.Errno // the pending error (sk_err)
@@ -155,7 +156,7 @@ func (s *sock) checkBind(a stack.Addr) stack.Errno {
 	if ip.IsLinkLocalUnicast() && a.Scope == 0 && s.opts.get(optBindToDevice) == 0 {
 		return unix.EINVAL
 	}
-	if a.Scope != 0 && scoped(ip) && !s.engine.st.CheckNIC(tcpip.NICID(a.Scope)) {
+	if a.Scope != 0 && scoped(ip) && !s.engine.hasNIC(a.Scope) {
 		return unix.ENODEV
 	}
 	if !s.engine.isLocal(ip) {

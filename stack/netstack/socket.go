@@ -51,6 +51,9 @@ func (e *Engine) Socket(family, typ, proto int) (stack.Endpoint, stack.Errno) {
 		if proto == 0 || proto > 255 {
 			return nil, unix.EPROTONOSUPPORT
 		}
+		if e.shared != nil {
+			return nil, unix.EPERM // the host's kernel has them
+		}
 		return e.newDgram(family, kindRaw, proto)
 	default:
 		return nil, unix.ESOCKTNOSUPPORT

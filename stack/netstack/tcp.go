@@ -151,13 +151,17 @@ func (t *tcpSock) noteReset(err stack.Errno) {
 // what the program bound: what tcp_disconnect leaves in the kernel.
 func (t *tcpSock) reopen() {
 	t.engine.listeners.remove(t)
-	old := t.ep
+	old, h := t.ep, t.hold
 	ep, err := t.engine.st.NewEndpoint(tcp.ProtocolNumber, t.network(), t.queue)
 	if err != nil {
 		return // only unknown protocols fail
 	}
 	t.ep = ep
 	old.Abort()
+	if t.hold = nil; t.hasPort {
+		t.hold = h.ref()
+	}
+	t.engine.shared.reaped(old, h)
 	t.applyDefaults()
 	t.applyAll()
 	t.applyCongestion()
@@ -166,12 +170,20 @@ func (t *tcpSock) reopen() {
 	t.written.Store(0)
 	t.read.Store(0)
 	if t.hasPort || t.hasAddr {
-		if err := ep.Bind(toFull(int(t.family), t.bound)); err != nil {
-			t.engine.log.Warn("bind again after disconnect", "addr", t.bound, "err", err.String())
+		if err := t.bindAgain(); err != 0 {
+			t.engine.log.Warn("bind again after disconnect", "addr", t.bound, "err", err)
 		}
 	} else {
 		t.bound = stack.Addr{}
 	}
+}
+
+// bindAgain binds a fresh netstack endpoint to what the program had bound.
+func (t *tcpSock) bindAgain() stack.Errno {
+	if t.hold == nil {
+		return t.bindPort(t.bound)
+	}
+	return bindErrno(t.ep.Bind(t.full(t.held(t.bound))))
 }
 
 // Bind is bind(2).
@@ -187,15 +199,11 @@ func (t *tcpSock) Bind(a stack.Addr) stack.Errno {
 	if t.engine.listeners.conflict(t, a) {
 		return unix.EADDRINUSE
 	}
-	switch err := t.ep.Bind(toFull(int(t.family), a)); err.(type) {
-	case nil:
-		t.noteBound(a)
-		return 0
-	case *tcpip.ErrNoPortAvailable:
-		return unix.EADDRINUSE
-	default:
-		return errno(err)
+	if err := t.bindPort(a); err != 0 {
+		return err
 	}
+	t.noteBound(a)
+	return 0
 }
 
 // Connect is connect(2) of a non-blocking socket (__inet_stream_connect).
@@ -219,6 +227,9 @@ func (t *tcpSock) Connect(a stack.Addr) stack.Errno {
 		return err
 	}
 	t.err = 0
+	if err := t.prepare(full); err != 0 {
+		return err
+	}
 	switch err := t.ep.Connect(full); err.(type) {
 	case *tcpip.ErrConnectStarted:
 		t.state = connecting
@@ -227,8 +238,34 @@ func (t *tcpSock) Connect(a stack.Addr) stack.Errno {
 		t.reopen()
 		return unix.EADDRNOTAVAIL
 	default:
+		if t.hold != nil && !t.hasPort {
+			t.reopen() // the port was for this destination
+		}
 		return errno(err)
 	}
+}
+
+// prepare gives a socket that is to be connected its source address and port,
+// where a shared host chooses them.
+func (t *tcpSock) prepare(to tcpip.FullAddress) stack.Errno {
+	if t.engine.shared == nil {
+		return 0
+	}
+	dst := toIP(int(t.family), to.Addr)
+	if !dst.IsValid() || dst.IsUnspecified() || isMappedAny(dst) {
+		dst = netip.AddrFrom4([4]byte{127, 0, 0, 1}) // netstack connects to it
+		if t.is6() && !isMappedAny(toIP(int(t.family), to.Addr)) {
+			dst = netip.IPv6Loopback()
+		}
+	}
+	src, err := t.source(dst)
+	if err != 0 || tcp.EndpointState(t.ep.State()) != tcp.StateInitial {
+		return err
+	}
+	if err := t.bindPort(stack.Addr{IP: src}); err != unix.EADDRINUSE {
+		return err
+	}
+	return unix.EADDRNOTAVAIL
 }
 
 // connectOutcome answers connect(2) after EINPROGRESS.
@@ -259,7 +296,7 @@ func (t *tcpSock) checkConnect(a stack.Addr) (tcpip.FullAddress, stack.Errno) {
 		if t.is6() && t.bound.IP.Is4In6() {
 			a.IP = netip.AddrFrom16(netip.AddrFrom4([4]byte{}).As16())
 		}
-		return toFull(int(t.family), a), 0
+		return t.full(a), 0
 	}
 	if t.is6() && ip.Is4() {
 		return none, unix.EINVAL // a sockaddr_in is too short
@@ -280,9 +317,9 @@ func (t *tcpSock) checkConnect(a stack.Addr) (tcpip.FullAddress, stack.Errno) {
 	if b := unmap(t.bound.IP); b.Is4() && b.IsLoopback() && v4.Is4() && !t.engine.isLocal(v4) {
 		return none, unix.EINVAL // a loopback source does not leave the host (ip_route_output)
 	}
-	full := toFull(int(t.family), a)
+	full := t.full(a)
 	if full.NIC == 0 {
-		full.NIC = tcpip.NICID(t.opts.get(optBindToDevice))
+		full.NIC = t.engine.nicID(uint32(t.opts.get(optBindToDevice)))
 	}
 	return full, 0
 }
@@ -354,6 +391,11 @@ func (t *tcpSock) Listen(backlog int) stack.Errno {
 	if t.engine.listeners.conflict(t, t.local()) {
 		return unix.EADDRINUSE
 	}
+	if t.engine.shared != nil && tcp.EndpointState(t.ep.State()) == tcp.StateInitial {
+		if err := t.bindPort(stack.Addr{}); err != 0 {
+			return err
+		}
+	}
 	switch err := t.ep.Listen(queueFor(backlog)); err.(type) {
 	case nil:
 		t.err, t.backlog = 0, uint16(backlog)
@@ -384,6 +426,7 @@ func (t *tcpSock) Accept() (stack.Endpoint, stack.Errno) {
 	n.init(t.engine, int(t.family), kindTCP, unix.IPPROTO_TCP, ep, q)
 	n.opts = t.opts.inherited()
 	n.name = t.name
+	n.hold = t.hold.ref()
 	n.applyDefaults()
 	n.applyAll()
 	n.applyCongestion()
@@ -502,6 +545,7 @@ func (t *tcpSock) Close() {
 	if ep, ok := t.ep.(*tcp.Endpoint); ok {
 		t.engine.orphans.add(ep)
 	}
+	t.engine.shared.reaped(t.ep, t.hold)
 }
 
 // Abort releases the socket at once.
@@ -515,4 +559,5 @@ func (t *tcpSock) Abort() {
 	t.queue.EventUnregister(&t.entry)
 	t.engine.listeners.remove(t)
 	t.ep.Abort()
+	t.engine.shared.reaped(t.ep, t.hold)
 }

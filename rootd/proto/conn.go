@@ -68,8 +68,8 @@ func (c *Conn) OnRevoke(f func([]Item)) {
 // Done is closed when the connection has ended, by Close or by rootd.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
-// Err says, after Done, why the connection ended: io.EOF where rootd closed
-// it, net.ErrClosed after Close.
+// Err says, after Done, why the connection ended: an [*Error] where rootd said
+// why, io.EOF where it did not (it is gone), net.ErrClosed after Close.
 func (c *Conn) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -315,8 +315,16 @@ func (c *Conn) readOne(buf []byte) error {
 		return nil
 	}
 	closeFile(file)
-	if m, ok := m.(Revoked); ok && seq == 0 && f != nil {
-		f(m.Items)
+	if seq != 0 {
+		return nil // late: nobody waits for it any more
+	}
+	switch m := m.(type) {
+	case Failure:
+		return &Error{Op: "connection", Errno: m.Errno, Text: m.Text}
+	case Revoked:
+		if f != nil {
+			f(m.Items)
+		}
 	}
 	return nil
 }

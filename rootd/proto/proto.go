@@ -4,8 +4,8 @@
 // The socket is AF_UNIX SOCK_SEQPACKET, so the kernel keeps message boundaries
 // and one read is one message. A client sends requests, each with a sequence
 // number of its choice; rootd answers each with exactly one reply that carries
-// the same number, in order. What rootd says unasked ([Revoked]) has the
-// number 0. The first request says what the connection is for: [Hello] begins
+// the same number, in order. What rootd says unasked ([Revoked], or why it
+// closes the connection) has the number 0. The first request says what the connection is for: [Hello] begins
 // a lease, [Resume] takes one up again after rootd restarted, [Status] asks
 // how things are. The connection is the lease: when it closes, the device and
 // all grants are gone.
@@ -176,7 +176,8 @@ type (
 	// StatusReply comes with the descriptor of a sealed memory file that
 	// holds Size bytes of JSON.
 	StatusReply struct{ Size uint32 }
-	// Failure answers a request that failed as a whole.
+	// Failure answers a request that failed as a whole. With sequence number
+	// 0 it is about the connection, which rootd then closes.
 	Failure struct {
 		Errno syscall.Errno
 		Text  string

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"unsafe"
 
+	"github.com/alptrace/alptrace/internal/park"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,6 +19,7 @@ import (
 // gone, and the watch goes with the inode.
 type Watch struct {
 	fd    int
+	lot   *park.Lot // of fd
 	mu    sync.Mutex
 	funcs map[int32]func()
 
@@ -32,7 +34,12 @@ func NewWatch() (*Watch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inotify_init1: %w (fs.inotify.max_user_instances)", err)
 	}
-	w := &Watch{fd: fd, funcs: make(map[int32]func())}
+	lot, err := park.New(fd, "inotify")
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	w := &Watch{fd: fd, lot: lot, funcs: make(map[int32]func())}
 	go w.loop()
 	return w, nil
 }
@@ -52,19 +59,13 @@ func (w *Watch) Add(fd int, closed func()) error {
 }
 
 // Close ends the watch.
-func (w *Watch) Close() { unix.Close(w.fd) }
+func (w *Watch) Close() { _ = w.lot.Close() }
 
 func (w *Watch) loop() {
-	p := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLIN}}
-	for {
-		if _, err := unix.Poll(p, -1); err != nil && err != unix.EINTR {
-			return
-		}
-		if p[0].Revents&(unix.POLLERR|unix.POLLNVAL) != 0 {
-			return
-		}
+	w.lot.Wait(func() bool {
 		w.Sync()
-	}
+		return false
+	})
 }
 
 // Sync acts on every close that has happened before it was called. The kernel

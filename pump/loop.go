@@ -196,32 +196,38 @@ func (l *Loop) work() {
 func (l *Loop) poll() {
 	events := make([]unix.EpollEvent, 128)
 	tasks := make([]*Task, 0, len(events))
-	for {
-		var n int
-		open := l.lot.Wait(func() bool {
-			n = epollWait(l.epfd, events)
-			return n != 0
-		})
-		if !open || n < 0 {
-			return
-		}
-		tasks = tasks[:0]
-		l.mu.RLock()
-		for i := range events[:n] {
-			fd := int(events[i].Fd)
-			if t := l.byFD[fd]; t != nil && t.watch == events[i].Pad {
-				t.event.Or(events[i].Events)
-				tasks = append(tasks, t)
+	l.lot.Wait(func() bool {
+		for {
+			n := epollWait(l.epfd, events)
+			if n < 0 {
+				return true
+			}
+			tasks = l.due(events[:n], tasks[:0])
+			// All but the last go to the workers, so that none waits for another.
+			for i, t := range tasks {
+				if i < len(tasks)-1 {
+					t.Kick()
+				} else {
+					t.Run()
+				}
+			}
+			if n < len(events) {
+				return false // what comes now is a new edge
 			}
 		}
-		l.mu.RUnlock()
-		// All but the last go to the workers, so that none waits for another.
-		for i, t := range tasks {
-			if i < len(tasks)-1 {
-				t.Kick()
-			} else {
-				t.Run()
-			}
+	})
+}
+
+// due appends the tasks that wait for the events.
+func (l *Loop) due(events []unix.EpollEvent, tasks []*Task) []*Task {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for i := range events {
+		fd := int(events[i].Fd)
+		if t := l.byFD[fd]; t != nil && t.watch == events[i].Pad {
+			t.event.Or(events[i].Events)
+			tasks = append(tasks, t)
 		}
 	}
+	return tasks
 }

@@ -14,41 +14,33 @@ import (
 // BenchmarkRTT is the round trip of one byte from a UDP socket of the kernel to
 // the link's receive function and back.
 func BenchmarkRTT(b *testing.B) {
-	for _, bc := range []struct {
-		name string
-		spin time.Duration
-	}{{"spin", 50 * time.Microsecond}, {"sleep", 0}} {
-		b.Run(bc.name, func(b *testing.B) {
-			inNetns(b, func() {
-				r := &responder{l: setUp(b, TUN), t: b, fast: true}
-				defer r.l.Close()
-				r.l.spin = bc.spin
-				_ = r.l.Start(r.recv)
-				// A blocking socket, as a program outside Go's poller has it.
-				c, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
-				if err == nil {
-					err = unix.Connect(c, &unix.SockaddrInet4{Port: 7, Addr: ourIP.As4()})
-				}
-				if err == nil {
-					err = unix.SetsockoptTimeval(c, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5})
-				}
-				if err != nil {
-					b.Error(err)
-					return
-				}
-				defer unix.Close(c)
-				buf := make([]byte, 10)
-				b.ReportAllocs()
-				for b.Loop() {
-					_, _ = unix.Write(c, buf[:1])
-					if _, err := unix.Read(c, buf); err != nil {
-						b.Error(err)
-						return
-					}
-				}
-			})
-		})
-	}
+	inNetns(b, func() {
+		r := &responder{l: setUp(b, TUN), t: b, fast: true}
+		defer r.l.Close()
+		_ = r.l.Start(r.recv)
+		// A blocking socket, as a program outside Go's poller has it.
+		c, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+		if err == nil {
+			err = unix.Connect(c, &unix.SockaddrInet4{Port: 7, Addr: ourIP.As4()})
+		}
+		if err == nil {
+			err = unix.SetsockoptTimeval(c, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5})
+		}
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer unix.Close(c)
+		buf := make([]byte, 10)
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = unix.Write(c, buf[:1])
+			if _, err := unix.Read(c, buf); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
 }
 
 // BenchmarkIn is TCP bulk from the kernel.

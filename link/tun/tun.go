@@ -20,10 +20,10 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/alptrace/alptrace/internal/park"
 	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/link/internal/rawio"
 )
@@ -55,12 +55,6 @@ type Options struct {
 	HostAddrs []netip.Prefix
 	// HardwareAddr is the address of this end of a TAP; nil makes a random one.
 	HardwareAddr net.HardwareAddr
-	// Spin is how long to look for more packets before sleeping, while traffic
-	// flows; 0 is never. On two processors sleeping was as fast or faster (a
-	// round trip of 15 us against 15-20 us with a spin of 50 us), because the
-	// kernel then runs the sender and the reader on one processor; a spin is
-	// for machines with processors to spare.
-	Spin time.Duration
 	// Logger hears why delivery ended early; nil is silence.
 	Logger *slog.Logger
 }
@@ -85,8 +79,7 @@ type Link struct {
 	hw     net.HardwareAddr
 	vnet   int // bytes of vnet header, 0 or link.VnetLen
 	log    *slog.Logger
-	spin   time.Duration
-	waker  *rawio.Waker
+	lot    *park.Lot // of fd
 
 	mu      sync.RWMutex // held for reading while fd is written to
 	fd      int          // -1 after Close
@@ -102,7 +95,7 @@ func newLink(fd int, opts Options, mtu int) (*Link, error) {
 	if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, &ifr); err != nil {
 		return nil, fmt.Errorf("TUNGETIFF: %w", err)
 	}
-	l := &Link{name: ifr.Name(), fd: fd, done: make(chan struct{}), spin: opts.Spin, log: opts.Logger}
+	l := &Link{name: ifr.Name(), fd: fd, done: make(chan struct{}), log: opts.Logger}
 	flags := ifr.Uint16()
 	if flags&unix.IFF_TAP != 0 {
 		l.medium = link.Ethernet
@@ -132,8 +125,10 @@ func newLink(fd int, opts Options, mtu int) (*Link, error) {
 		}
 	}
 	var err error
-	l.waker, err = rawio.NewWaker()
-	return l, err
+	if l.lot, err = park.New(fd, "tun"); err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // deviceMTU is the MTU of the device, 1500 if it cannot be seen.
@@ -240,7 +235,7 @@ func (l *Link) Start(recv func(pkts []link.Packet)) error {
 		return errors.New("tun: already started")
 	}
 	l.started = true
-	go l.loop(l.fd, recv)
+	go l.loop(l.lot, l.fd, recv)
 	return nil
 }
 
@@ -254,13 +249,11 @@ func (l *Link) Close() error {
 	if fd < 0 {
 		return nil
 	}
-	l.waker.Wake()
+	if err := l.lot.Close(); err != nil {
+		return fmt.Errorf("close %s: %w", l.name, err)
+	}
 	if started {
 		<-l.done
-	}
-	l.waker.Close()
-	if err := unix.Close(fd); err != nil {
-		return fmt.Errorf("close %s: %w", l.name, err)
 	}
 	return nil
 }

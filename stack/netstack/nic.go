@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -24,6 +25,7 @@ type nic struct {
 	features link.Features
 	mac      tcpip.LinkAddress
 	counters *counters
+	acks     ackHold
 
 	// rxValid is what Capabilities says of received checksums. netstack asks
 	// it once for every packet, from within deliver, so it may differ from
@@ -185,8 +187,26 @@ type batch struct {
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
-// WritePackets hands packets to the link without copying them.
+// WritePackets hands packets to the link without copying them, bare
+// acknowledgments perhaps a little later.
 func (n *nic) WritePackets(list gstack.PacketBufferList) (int, tcpip.Error) {
+	before, kept := n.acks.keep(list)
+	if kept {
+		return list.Len(), nil
+	}
+	n.writeHeld(before)
+	return n.write(list)
+}
+
+// writeHeld sends packets that were held, and lets go of them.
+func (n *nic) writeHeld(list gstack.PacketBufferList) {
+	if list.Len() > 0 {
+		_, _ = n.write(list) // as if the network had lost them
+		list.DecRef()
+	}
+}
+
+func (n *nic) write(list gstack.PacketBufferList) (int, tcpip.Error) {
 	b := batches.Get().(*batch)
 	pkts := list.AsSlice()
 	bytes := 0
@@ -263,9 +283,12 @@ func (n *nic) receive(pkts []link.Packet) {
 	if d == nil {
 		return
 	}
+	n.acks.begin()
 	for i := range pkts {
 		n.deliver(*d, &pkts[i])
 	}
+	runtime.Gosched() // the stack's goroutines, and those that they notify
+	n.writeHeld(n.acks.end())
 }
 
 // deliver copies one packet into a buffer of netstack's and delivers it.

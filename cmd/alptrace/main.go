@@ -6,11 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 
 	"github.com/alptrace/alptrace/tracer/launch"
 )
 
 func main() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1)
+	}
 	opts, err := parse(os.Args[1:])
 	switch {
 	case errors.Is(err, errHelp):

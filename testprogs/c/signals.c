@@ -117,11 +117,11 @@ static void both(int flags)
 	tcp_pair(AF_INET, p);
 	sock = p[0], other = p[1];
 	nonblock(sock, 1);
-	for (int idle = 0; idle < 10;)
+	for (int idle = 0; idle < 30;)
 		if (write(sock, big, sizeof big) > 0)
 			idle = 0;
 		else
-			idle++, msleep(2);
+			idle++, msleep(10); /* a probe of a zero window may find room, RFC 9293 3.8.6.1 */
 	nonblock(sock, 0);
 	/* restarted or not, how much room a full queue still has is the kernel's affair */
 	handle(SIGUSR1, on_usr1, flags);

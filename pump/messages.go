@@ -64,11 +64,11 @@ func (m *Messages) Send() {
 	msg := messages.Get().(*stack.Message)
 	defer messages.Put(msg)
 	for {
-		n, _, err := unix.Recvfrom(m.End(), msg.Data[:cap(msg.Data)], unix.MSG_DONTWAIT)
-		if err == unix.ECONNRESET {
+		n, errno := rawRead(m.End(), msg.Data[:cap(msg.Data)]) // never blocks
+		if errno == unix.ECONNRESET || errno == unix.EINTR {
 			continue // the program's half was disconnected
 		}
-		if err != nil {
+		if errno != 0 {
 			return
 		}
 		msg.Data, msg.HasAddr, msg.Control, msg.Flags = msg.Data[:n], false, nil, 0

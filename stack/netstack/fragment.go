@@ -12,24 +12,23 @@ import (
 	"github.com/alptrace/alptrace/link"
 )
 
-// cutter is a link on which packets that exceed their path's MTU are cut into
-// fragments: netstack cuts by the link's MTU only. TCP keeps to the path MTU by
-// itself, and a program that wants no fragments has been answered EMSGSIZE
-// before.
+// cutter is a link that cuts packets which exceed the MTU of their path into
+// fragments, so that netstack need not: it would cut by the link's MTU, and
+// gives all fragments of IPv4 the same identification. TCP keeps to the path
+// MTU by itself, and a program that wants no fragments has been answered
+// EMSGSIZE before.
 type cutter struct {
 	link.Link
-	// any says whether some path is known to be narrower than the link.
-	any func() bool
-	// pathMTU is the MTU of the path to an address in bytes, 0 if it is not
-	// known.
+	// pathMTU is the MTU of the path to an address in bytes, 0 if there is
+	// no path.
 	pathMTU func(dst netip.Addr) int
 }
 
+// MTU is that of the largest IPv4 packet: nothing is too large.
+func (c *cutter) MTU() int { return link.MaxPacket }
+
 // Send cuts what must be and sends.
 func (c *cutter) Send(pkts []link.Packet) (int, error) {
-	if !c.any() {
-		return c.Link.Send(pkts)
-	}
 	first := 0 // of those not sent
 	for i := range pkts {
 		parts := c.cut(&pkts[i])

@@ -62,9 +62,9 @@ func (e *Engine) addHost(cfg Config) error {
 	}
 	s := &shared{host: cfg.Host, have: make(map[netip.Prefix]struct{})}
 	s.reap.clock = e.st.Clock()
-	s.ways.init(e)
+	s.ways.init(e, cfg.Links[0].MTU())
 	e.shared = s
-	l := &cutter{Link: cfg.Links[0], any: s.ways.anyPath, pathMTU: s.ways.pathMTU}
+	l := &cutter{Link: cfg.Links[0], pathMTU: s.ways.mtu}
 	if err := e.addLink(0, l); err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 // put before them.
 type ways struct {
 	engine *Engine
+	link   int // the link's MTU, bytes
 
 	mu    sync.Mutex
 	table []way // by prefix length, longest first
@@ -33,7 +34,7 @@ type ways struct {
 type way struct {
 	dst netip.Prefix
 	src netip.Addr // none: netstack's choice
-	mtu int        // 0: the link's
+	mtu int        // bytes
 }
 
 // pathMTU is a path MTU that was learned from an ICMP error.
@@ -51,8 +52,8 @@ const (
 	minPathMTU, minMTU6 = 552, 1280
 )
 
-func (w *ways) init(e *Engine) {
-	w.engine = e
+func (w *ways) init(e *Engine, mtu int) {
+	w.engine, w.link = e, mtu
 	w.alone = make(map[netip.Addr]way)
 	w.paths = make(map[netip.Addr]pathMTU)
 }
@@ -67,7 +68,7 @@ var (
 func (w *ways) reset(addrs []netip.Prefix) {
 	var table []way
 	add := func(p netip.Prefix, probe netip.Addr) {
-		r := way{dst: p.Masked()}
+		r := way{dst: p.Masked(), mtu: w.link}
 		if src, mtu, err := w.engine.shared.host.Source(probe); err == 0 {
 			r.src, r.mtu = src, w.clamp(mtu)
 		}
@@ -145,10 +146,10 @@ func (w *ways) to(dst netip.Addr) (netip.Addr, stack.Errno) {
 	return src, 0
 }
 
-// clamp is 0 for an MTU that is no smaller than the link's.
+// clamp is an MTU that is no larger than the link's; 0 is the link's.
 func (w *ways) clamp(mtu int) int {
-	if mtu >= int(w.engine.nics[0].MTU()) {
-		return 0
+	if mtu == 0 || mtu > w.link {
+		return w.link
 	}
 	return mtu
 }
@@ -207,12 +208,9 @@ func (w *ways) pathLocked(dst netip.Addr) int {
 	return p.mtu
 }
 
-// anyPath says whether any path MTU was learned.
-func (w *ways) anyPath() bool { return w.known.Load() != 0 }
-
 // pathMTU is the path MTU that was learned of dst, 0 if none was.
 func (w *ways) pathMTU(dst netip.Addr) int {
-	if !w.anyPath() {
+	if w.known.Load() == 0 {
 		return 0
 	}
 	w.mu.Lock()
@@ -226,9 +224,7 @@ func (w *ways) mtu(dst netip.Addr) int {
 	if err != 0 {
 		return 0
 	}
-	if link := int(w.engine.nics[0].MTU()); mtu == 0 || mtu > link {
-		mtu = link
-	}
+	mtu = w.clamp(mtu)
 	if p := w.pathMTU(dst); p != 0 {
 		mtu = min(mtu, p)
 	}

@@ -1,0 +1,66 @@
+package datapath
+
+import "fmt"
+
+// Reason is why a packet of a lease was dropped.
+type Reason string
+
+// The reasons, of packets that the lease sent except QueueFull.
+const (
+	NotIP      Reason = "not IP"
+	Malformed  Reason = "malformed"             // lengths or versions that contradict
+	Protocol   Reason = "protocol"              // none that can be granted, or IPv6 extension headers
+	NotGranted Reason = "not granted"           // source address, protocol and port
+	NotLocal   Reason = "source not local"      // granted, but no (longer an) address of this host
+	Fragment   Reason = "fragment"              // of a packet whose first fragment was not sent
+	Multicast  Reason = "multicast"             // or broadcast
+	Loopback   Reason = "loopback source"       // to another host
+	Forbidden  Reason = "destination forbidden" // SetReach
+	NoRoute    Reason = "no route"
+	TooBig     Reason = "too big" // for its route's MTU
+	Internal   Reason = "internal"
+	QueueFull  Reason = "queue full" // received, and the lease did not read in time
+)
+
+// reasons is enum reason (bpf/maps.h).
+var reasons = [...]Reason{NotIP, Malformed, Protocol, NotGranted, NotLocal, Fragment, Multicast, Loopback, Forbidden, NoRoute, TooBig, Internal}
+
+// Counters count what a lease sent and received since its device was made.
+// Bytes are those of IP packets.
+type Counters struct {
+	RxPackets, RxBytes uint64 // to the lease
+	TxPackets, TxBytes uint64 // from the lease, that were let out
+	Drops              map[Reason]uint64
+}
+
+// Counters sums up a lease's counters; Drops has the reasons that occurred.
+func (d *Datapath) Counters(id uint32) (Counters, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := d.leases[id]
+	if l == nil || d.closed {
+		return Counters{}, fmt.Errorf("counters of lease %d: %w", id, ErrNoLease)
+	}
+	var cpus []progCounters
+	if err := d.objs.Stats.Lookup(uint32(l.ifindex), &cpus); err != nil {
+		return Counters{}, fmt.Errorf("counters of lease %d: %w", id, err)
+	}
+	c := Counters{Drops: map[Reason]uint64{}}
+	for i := range cpus {
+		c.RxPackets += cpus[i].RxPackets
+		c.RxBytes += cpus[i].RxBytes
+		c.TxPackets += cpus[i].TxPackets
+		c.TxBytes += cpus[i].TxBytes
+		for j, why := range reasons {
+			if n := cpus[i].Drops[j]; n > 0 {
+				c.Drops[why] += n
+			}
+		}
+	}
+	if dev, err := d.nl.LinkByIndex(l.ifindex); err == nil {
+		if st := dev.Attrs().Statistics; st != nil && st.TxDropped > 0 {
+			c.Drops[QueueFull] = st.TxDropped
+		}
+	}
+	return c, nil
+}

@@ -9,16 +9,18 @@ import (
 	"strings"
 
 	"github.com/alptrace/alptrace/link/relay"
+	"github.com/alptrace/alptrace/rootd/proto"
 	"github.com/spf13/pflag"
 )
 
 // options are what the command line asks for.
 type options struct {
-	net      string // kind of --net: relay, wire, tun, tap, none
+	net      string // kind of --net: auto, host, relay, wire, tun, tap, none
 	netArg   string // what follows the colon
 	addrs    []netip.Prefix
 	gateways []netip.Addr
 	publish  []relay.Publish
+	rootd    string // the socket of rootd
 	engine   string
 	pcap     string
 	trace    string
@@ -35,6 +37,7 @@ const noValue = "-"
 
 type rawFlags struct {
 	net, engine, pcap, trace string
+	rootd                    string
 	addrs, gateways, publish []string
 	stats, debug             bool
 	version, help            bool
@@ -45,10 +48,11 @@ func flagSet(r *rawFlags) *pflag.FlagSet {
 	f.SetInterspersed(false) // what follows PROG is PROG's
 	f.SortFlags = false
 	f.Usage = func() {}
-	f.StringVar(&r.net, "net", "auto", "the `NETWORK` that packets leave by: auto, relay, wire:DIR, tun:NAME, tap:NAME or none")
+	f.StringVar(&r.net, "net", "auto", "the `NETWORK` that packets leave by: auto, host, relay, wire:DIR, tun:NAME, tap:NAME or none")
 	f.StringArrayVar(&r.addrs, "addr", nil, "an address of the stack, as `CIDR` (repeatable; IPv4 and IPv6)")
 	f.StringArrayVar(&r.gateways, "gw", nil, "default gateway `ADDR` (repeatable)")
 	f.StringArrayVar(&r.publish, "publish", nil, "relay: a port of the host leads to one of the stack: `SPEC` is [ADDR:]HOSTPORT[:PORT][/udp] (repeatable)")
+	f.StringVar(&r.rootd, "rootd", proto.DefaultSocket, "host: where rootd listens, as the path of a `SOCKET`")
 	f.StringVar(&r.engine, "engine", "netstack", "the `ENGINE` that serves the sockets: netstack or host")
 	f.StringVar(&r.pcap, "pcap", "", "write every packet in and out to `FILE` (pcapng)")
 	f.StringVar(&r.trace, "trace", "", "write a line for every socket call to `FILE`, or to standard error")
@@ -67,7 +71,7 @@ func parse(args []string) (*options, error) {
 	if err := f.Parse(args); err != nil {
 		return nil, fmt.Errorf("%w (try --help)", err)
 	}
-	o := &options{engine: r.engine, pcap: r.pcap, trace: r.trace, stats: r.stats, debug: r.debug, version: r.version, argv: f.Args()}
+	o := &options{rootd: r.rootd, engine: r.engine, pcap: r.pcap, trace: r.trace, stats: r.stats, debug: r.debug, version: r.version, argv: f.Args()}
 	if r.help {
 		return nil, errHelp
 	}
@@ -84,10 +88,7 @@ func (o *options) check(r *rawFlags) error {
 	var colon bool
 	o.net, o.netArg, colon = strings.Cut(r.net, ":")
 	switch o.net {
-	case "auto":
-		o.net = "relay"
-		fallthrough
-	case "relay", "none":
+	case "auto", "host", "relay", "none":
 		if colon {
 			return fmt.Errorf("--net %s takes no argument", o.net)
 		}
@@ -96,7 +97,7 @@ func (o *options) check(r *rawFlags) error {
 			return fmt.Errorf("--net %s: the name after the colon is missing (wire:DIR, tun:NAME, tap:NAME)", o.net)
 		}
 	default:
-		return fmt.Errorf("--net %q: want auto, relay, wire:DIR, tun:NAME, tap:NAME or none", r.net)
+		return fmt.Errorf("--net %q: want auto, host, relay, wire:DIR, tun:NAME, tap:NAME or none", r.net)
 	}
 	if o.engine != "netstack" && o.engine != "host" {
 		return fmt.Errorf("--engine %q: want netstack or host", o.engine)
@@ -129,7 +130,7 @@ func (o *options) check(r *rawFlags) error {
 func (o *options) agree(r *rawFlags) error {
 	if o.engine == "host" {
 		switch {
-		case r.net != "auto" && o.net != "none":
+		case o.net != "auto" && o.net != "none":
 			return errors.New("--engine host has the host's own network: --net does not apply")
 		case len(o.addrs)+len(o.gateways)+len(o.publish) > 0:
 			return errors.New("--engine host has the host's own addresses: --addr, --gw and --publish do not apply")
@@ -137,10 +138,18 @@ func (o *options) agree(r *rawFlags) error {
 			return errors.New("--engine host has no link to capture on: --pcap does not apply")
 		}
 	}
+	// Addresses, gateways and published ports of its own are for the relay.
+	if o.net == "auto" && len(o.addrs)+len(o.gateways)+len(o.publish) > 0 {
+		o.net = "relay"
+	}
 	if len(o.publish) > 0 && o.net != "relay" {
 		return errors.New("--publish needs --net relay")
 	}
 	switch o.net {
+	case "host":
+		if len(o.addrs)+len(o.gateways) > 0 {
+			return errors.New("--net host has the host's own addresses: --addr and --gw do not apply")
+		}
 	case "wire", "tun", "tap":
 		if len(o.addrs) == 0 {
 			return fmt.Errorf("--net %s needs an address: --addr CIDR", o.net)

@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/link/capture"
+	hostlink "github.com/alptrace/alptrace/link/host"
 	"github.com/alptrace/alptrace/link/relay"
 	"github.com/alptrace/alptrace/link/tun"
 	"github.com/alptrace/alptrace/link/wire"
@@ -21,7 +23,7 @@ import (
 type network struct {
 	engine stack.Engine
 	relay  *relay.Relay // nil unless --net relay
-	net    string       // as --net says
+	net    string       // as --net says; what auto became
 	files  []*os.File   // to be closed last
 }
 
@@ -50,17 +52,37 @@ func newNetwork(o *options, log *slog.Logger) (*network, error) {
 	if l != nil {
 		cfg.Links = []link.Link{l}
 	}
-	if n.engine, err = netstack.New(cfg); err != nil {
+	e, err := netstack.New(cfg)
+	if err != nil {
 		if l != nil {
 			l.Close()
 		}
 		return nil, err
+	}
+	n.engine = e
+	if h, ok := bare.(*hostlink.Link); ok {
+		h.OnChange(func() {
+			if err := e.HostChanged(); err != nil {
+				log.Warn("follow the host's addresses", "err", err)
+			}
+		})
 	}
 	return n, nil
 }
 
 func (n *network) openLink(o *options, cfg *netstack.Config, log *slog.Logger) (link.Link, error) {
 	switch o.net {
+	case "auto":
+		l, err := openHost(o, cfg, log, autoWait)
+		if err == nil {
+			n.net = "host"
+			return l, nil
+		}
+		log.Debug("no lease of rootd: relay", "err", err)
+		n.net = "relay"
+		return n.openRelay(o, cfg, log)
+	case "host":
+		return openHost(o, cfg, log, hostWait)
 	case "none":
 		return nil, nil
 	case "tun":
@@ -70,26 +92,46 @@ func (n *network) openLink(o *options, cfg *netstack.Config, log *slog.Logger) (
 	case "wire":
 		return wire.Open(o.netArg, wire.Options{Logger: log})
 	case "relay":
-		rc := relay.Config{Publish: o.publish, Logger: log}
-		for _, p := range o.addrs {
-			if p.Addr().Is4() {
-				rc.Near4 = p
-			} else {
-				rc.Near6 = p
-			}
-		}
-		r, err := relay.New(rc)
-		if err != nil {
-			return nil, err
-		}
-		n.relay = r
-		cfg.Addrs = r.Addrs()
-		if len(cfg.Gateways) == 0 {
-			cfg.Gateways = r.Gateways()
-		}
-		return r, nil
+		return n.openRelay(o, cfg, log)
 	}
 	return nil, fmt.Errorf("--net %s: no such link", o.net)
+}
+
+// How long rootd may take to give a lease: with auto, a program should not wait
+// for a daemon that hangs.
+const autoWait, hostWait = 200 * time.Millisecond, 10 * time.Second
+
+// openHost asks rootd for a lease.
+func openHost(o *options, cfg *netstack.Config, log *slog.Logger, wait time.Duration) (link.Link, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	l, err := hostlink.Open(ctx, hostlink.Config{Socket: o.rootd, Program: o.argv[0], Logger: log})
+	if err != nil {
+		return nil, fmt.Errorf("--net host: %w", err)
+	}
+	cfg.Host = l
+	return l, nil
+}
+
+func (n *network) openRelay(o *options, cfg *netstack.Config, log *slog.Logger) (link.Link, error) {
+	rc := relay.Config{Publish: o.publish, Logger: log}
+	for _, p := range o.addrs {
+		if p.Addr().Is4() {
+			rc.Near4 = p
+		} else {
+			rc.Near6 = p
+		}
+	}
+	r, err := relay.New(rc)
+	if err != nil {
+		return nil, err
+	}
+	n.relay = r
+	cfg.Addrs = r.Addrs()
+	if len(cfg.Gateways) == 0 {
+		cfg.Gateways = r.Gateways()
+	}
+	return r, nil
 }
 
 // withCapture puts --pcap around a link.
@@ -104,7 +146,7 @@ func (n *network) withCapture(o *options, l link.Link, log *slog.Logger) (link.L
 	n.files = append(n.files, f)
 	return capture.Wrap(l, f, capture.Options{
 		Comment:     strings.Join(o.argv, " "),
-		Description: "--net " + o.net,
+		Description: "--net " + n.net,
 		Logger:      log,
 	})
 }

@@ -75,7 +75,7 @@ const (
 	defaultLeases    = 32
 	defaultGrants    = 16384
 	defaultRate      = 20000 // a second
-	defaultAllLeases = 1024
+	defaultAllLeases = 512
 )
 
 func defaultRights() Rights {

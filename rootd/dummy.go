@@ -182,3 +182,9 @@ func bindTimeWait(fd int, sa unix.Sockaddr, g Grant, own []int) error {
 	// Shutting a listener down disconnects it and leaves it bound.
 	return unix.Shutdown(fd, unix.SHUT_RD)
 }
+
+func closeFD(fd int) {
+	if fd != noDummy {
+		_ = unix.Close(fd)
+	}
+}

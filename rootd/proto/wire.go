@@ -259,7 +259,7 @@ func (d *decoder) name(limit int) string {
 		return ""
 	}
 	s := string(d.take(n))
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }) {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, control) {
 		d.fail("string %q", s)
 		return ""
 	}
@@ -334,15 +334,23 @@ func (d *decoder) welcome() Welcome {
 
 // Name cuts and cleans s into what a Hello may carry.
 func Name(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
+	s = Clean(s)
 	for len(s) > MaxName {
 		_, n := utf8.DecodeLastRuneInString(s)
 		s = s[:len(s)-n]
 	}
 	return s
 }
+
+// Clean replaces what a string in a message may not have: what is no UTF-8 and
+// control characters.
+func Clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if control(r) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+}
+
+func control(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }

@@ -261,6 +261,10 @@ func applyTCP(ep tcpip.Endpoint, id optID, v int64) {
 	switch id {
 	case optNoDelay:
 		so.SetDelayOption(v == 0)
+		if v != 0 && so.GetCorkOption() { // sends what is corked so far (tcp(7), __tcp_sock_set_nodelay)
+			so.SetCorkOption(false)
+			so.SetCorkOption(true)
+		}
 	case optCork:
 		so.SetCorkOption(v != 0)
 	case optQuickAck:

@@ -487,6 +487,7 @@ func (t *tcpSock) Shutdown(how int) stack.Errno {
 	if flags&sndShutdown != 0 {
 		// Only this side goes to netstack; see the package comment.
 		_ = t.ep.Shutdown(tcpip.ShutdownWrite)
+		pushFIN(t.ep)
 	}
 	t.wake()
 	return 0
@@ -542,6 +543,7 @@ func (t *tcpSock) Close() {
 		t.ep.SetSockOpt(&timeout)
 	}
 	t.ep.Close()
+	pushFIN(t.ep)
 	if ep, ok := t.ep.(*tcp.Endpoint); ok {
 		t.engine.orphans.add(ep)
 	}

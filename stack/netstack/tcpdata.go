@@ -145,6 +145,19 @@ func (t *tcpSock) WriteFrom(r stack.Source) (int, stack.Errno) {
 	}
 }
 
+// pushFIN sends what TCP_CORK or Nagle's algorithm keeps in front of a FIN that
+// is queued: neither holds a FIN (tcp_nagle_test in the kernel). netstack sends
+// it as a segment of its own, so that the last data would wait for more.
+func pushFIN(ep tcpip.Endpoint) {
+	so := ep.SocketOptions()
+	if so.GetCorkOption() {
+		so.SetCorkOption(false)
+	}
+	if so.GetDelayOption() {
+		so.SetDelayOption(false)
+	}
+}
+
 // TakeError is SO_ERROR.
 func (t *tcpSock) TakeError() stack.Errno {
 	t.mu.Lock()

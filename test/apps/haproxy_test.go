@@ -32,8 +32,8 @@ backend both
   balance roundrobin
   http-response set-header X-Server %s
   option httpchk GET /small
-  server four 127.0.0.1:8081 check inter 1s fall 1
-  server six [::1]:8082 check inter 1s fall 1
+  server four 127.0.0.1:8081 check inter 200ms fall 3
+  server six [::1]:8082 check inter 200ms fall 3
 listen raw
   mode tcp
   bind 127.0.0.1:8090 tfo

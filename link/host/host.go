@@ -44,6 +44,9 @@ type Config struct {
 	Program string
 	// Logger receives diagnostics; nil discards them.
 	Logger *slog.Logger
+
+	// open makes a link of the lease's device; nil is openDevice.
+	open func(proto.Welcome, *slog.Logger) (link.Link, error)
 }
 
 // Link is a link on the host's own addresses.
@@ -74,6 +77,9 @@ func Open(ctx context.Context, cfg Config) (*Link, error) {
 	l := &Link{cfg: cfg, log: cfg.Logger, closed: make(chan struct{})}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
+	}
+	if l.cfg.open == nil {
+		l.cfg.open = openDevice
 	}
 	if l.cfg.Program == "" && len(os.Args) > 0 {
 		l.cfg.Program = os.Args[0]
@@ -116,7 +122,7 @@ func (l *Link) hello(ctx context.Context) (*proto.Conn, proto.Welcome, link.Link
 		}
 		return fail(err)
 	}
-	dev, err := openDevice(w, l.log)
+	dev, err := l.cfg.open(w, l.log)
 	if err != nil {
 		_ = conn.Close()
 		return fail(err)

@@ -332,17 +332,23 @@ func (p *ports) lend(num uint8, v4 bool) (uint16, unix.Errno) {
 	if ok {
 		return port, 0
 	}
-	err := p.fill(num)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if port, ok = p.popLocked(num, pl); ok {
-		return port, 0
+	// Others may take what was got before we do.
+	for range lendTries {
+		if err := p.fill(num); err != 0 {
+			return 0, err
+		}
+		p.mu.Lock()
+		port, ok = p.popLocked(num, pl)
+		p.mu.Unlock()
+		if ok {
+			return port, 0
+		}
 	}
-	if err == 0 || err == unix.EADDRINUSE {
-		return 0, unix.EADDRINUSE
-	}
-	return 0, err
+	return 0, unix.EADDRINUSE
 }
+
+// lendTries bounds how often the pool is filled for one port.
+const lendTries = 16
 
 func (p *ports) popLocked(num uint8, pl *pool) (uint16, bool) {
 	for len(pl.queue) > 0 {

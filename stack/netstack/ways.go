@@ -10,6 +10,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 
+	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/stack"
 )
 
@@ -218,8 +219,13 @@ func (w *ways) pathMTU(dst netip.Addr) int {
 	return w.pathLocked(dst)
 }
 
-// mtu is the MTU of the way to dst, 0 if there is none.
+// mtu is the MTU of the way to dst, 0 if there is none. What stays on the host
+// is as large as it may be; only TCP, whose segments are cut below anyway, keeps
+// to the link's MTU there.
 func (w *ways) mtu(dst netip.Addr) int {
+	if w.engine.shared.isLocal(dst) {
+		return link.MaxPacket
+	}
 	_, mtu, err := w.engine.shared.host.Source(dst)
 	if err != 0 {
 		return 0

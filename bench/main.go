@@ -11,7 +11,10 @@
 // It needs root, for the namespaces and the device; both are gone when it ends,
 // however it ends.
 //
-//	go run ./bench [-alptrace bin/alptrace] [-out out] [-reps 5] [-only REGEXP]
+//	go run ./bench [-link tun] [-alptrace bin/alptrace] [-out out] [-reps 5] [-only REGEXP]
+//
+// With -link host alptrace is on the very addresses that the kernel uses, beside
+// it, by a rootd that the benchmark starts.
 //
 // It writes a table to standard output and, in the directory -out, bench.svg (a
 // picture), bench.json (all values) and bench.txt (the values as go test -bench
@@ -47,6 +50,8 @@ func main() {
 type config struct {
 	alptrace string
 	load     string
+	rootd    string
+	link     string
 	flags    string
 	out      string
 	reps     int
@@ -60,6 +65,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.StringVar(&c.alptrace, "alptrace", "bin/alptrace", "the alptrace to measure")
+	fs.StringVar(&c.link, "link", "tun", "how alptrace reaches the peer: tun, or host (the host's own addresses, by rootd)")
+	fs.StringVar(&c.rootd, "rootd", "bin/rootd", "the rootd of -link host")
 	fs.StringVar(&c.flags, "flags", "", "more flags for alptrace, such as \"--pcap FILE\"")
 	fs.StringVar(&c.load, "load", "", "the load program (default: built from ./bench/load)")
 	fs.StringVar(&c.out, "out", "out", "directory for bench.svg, bench.json and bench.txt")
@@ -68,6 +75,9 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	fs.BoolVar(&c.native, "native", false, "put the kernel in alptrace's place: every ratio should be 1")
 	fs.BoolVar(&c.check, "check", false, "fail if a target is missed")
 	err := fs.Parse(args)
+	if err == nil && c.link != "tun" && c.link != "host" {
+		err = fmt.Errorf("-link %s: neither tun nor host", c.link)
+	}
 	return c, err
 }
 
@@ -90,7 +100,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer cleanup()
-	groups, err := selected(plan(), c.only)
+	all := plan()
+	if c.link == "host" {
+		all = hostPlan()
+	}
+	groups, err := selected(all, c.only)
 	if err != nil {
 		return err
 	}
@@ -155,23 +169,41 @@ func setUp(ctx context.Context, c *config) (*bench, func(), error) {
 	b.tested = b.kernel
 	b.tested.name = "kernel again"
 	if !c.native {
-		if b.alptrace, err = filepath.Abs(c.alptrace); err == nil {
-			_, err = os.Stat(b.alptrace)
-		}
-		if err != nil {
-			cleanup()
-			return nil, nil, fmt.Errorf("the alptrace to measure: %w (make build makes it)", err)
-		}
-		wrap := []string{b.alptrace, "--net", "tun:" + tunName, "--addr", fmt.Sprintf("%s/%d", tunStack, prefix)}
-		b.tested = side{
-			name:    "alptrace",
-			wrap:    append(append(wrap, strings.Fields(c.flags)...), "--"),
-			ns:      l.peer,
-			subject: tunStack,
-			peer:    tunPeer,
-		}
+		err = b.setTested(c, dir)
 	}
-	return b, func() { l.close(); cleanup() }, nil
+	if err != nil {
+		l.close()
+		cleanup()
+		return nil, nil, err
+	}
+	return b, func() {
+		if b.rootd != nil {
+			b.rootd.stop()
+		}
+		l.close()
+		cleanup()
+	}, nil
+}
+
+// setTested makes alptrace, on the link that is asked for, what is tested.
+func (b *bench) setTested(c *config, dir string) (err error) {
+	if b.alptrace, err = filepath.Abs(c.alptrace); err == nil {
+		_, err = os.Stat(b.alptrace)
+	}
+	if err != nil {
+		return fmt.Errorf("the alptrace to measure: %w (make build makes it)", err)
+	}
+	wrap := []string{b.alptrace, "--net", "tun:" + tunName, "--addr", fmt.Sprintf("%s/%d", tunStack, prefix)}
+	b.tested = side{name: "alptrace", ns: b.lab.peer, subject: tunStack, peer: tunPeer}
+	if c.link == "host" {
+		if b.rootd, err = startRootd(b.ctx, b.lab.subject, c.rootd, dir); err != nil {
+			return err
+		}
+		wrap = []string{b.alptrace, "--net", "host", "--rootd", b.rootd.socket}
+		b.tested = side{name: "alptrace", ns: b.lab.subject, subject: vethSubject, peer: vethPeer}
+	}
+	b.tested.wrap = append(append(wrap, strings.Fields(c.flags)...), "--")
+	return nil
 }
 
 // plan is every measurement, in the table's order, and the time each takes.

@@ -25,8 +25,9 @@ type side struct {
 type bench struct {
 	ctx      context.Context
 	lab      *lab
-	load     string // path of the load program
-	alptrace string // path of alptrace, empty when it is not what is measured
+	load     string  // path of the load program
+	alptrace string  // path of alptrace, empty when it is not what is measured
+	rootd    *daemon // of -link host
 	kernel   side
 	tested   side
 	port     int // the last port given out

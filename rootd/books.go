@@ -16,7 +16,7 @@ import (
 // Descriptors that are not for dummies.
 const (
 	spareFiles     = 256 // the daemon's own
-	filesPerClient = 6   // its connection, the datapath's for its device, a reply's
+	filesPerClient = 4   // its connection, its device on the way, a reply's
 )
 
 // account is what one user has of everything. Server.mu guards it.
@@ -50,6 +50,9 @@ func (s *Server) tidyAccounts() {
 // maxGrants is how many dummies there may be in all. mu is held.
 func (s *Server) maxGrants() int {
 	n := max(0, s.maxFiles-spareFiles-filesPerClient*s.access.Leases)
+	if s.cfg.Room > 0 {
+		n = min(n, s.cfg.Room)
+	}
 	if s.access.Grants > 0 {
 		n = min(n, s.access.Grants)
 	}

@@ -108,6 +108,8 @@ type Config struct {
 	// MaxFiles is the limit on open files (RLIMIT_NOFILE), which bounds the
 	// grants since each has a socket; 0 asks the kernel.
 	MaxFiles int
+	// Room is how many grants the datapath has room for; 0 is no limit.
+	Room int
 	// HoldBack is how long a TCP port of a lease that ended stays out of
 	// reach; 0 is 60 s, the TIME_WAIT of Linux (TCP_TIMEWAIT_LEN).
 	HoldBack time.Duration

@@ -339,7 +339,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestOpenFilesBoundGrants(t *testing.T) {
-	d := rootdtest.Start(t, rootd.Config{MaxFiles: 256 + 6 + 10}, parse(t, "[limits]\nleases=1\n"))
+	d := rootdtest.Start(t, rootd.Config{MaxFiles: 256 + 4 + 10}, parse(t, "[limits]\nleases=1\n"))
 	c, _ := hello(t, d)
 	if d.MaxGrants() != 10 {
 		t.Error(d.MaxGrants())

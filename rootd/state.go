@@ -221,9 +221,7 @@ func (s *Server) restoreLeases(records []leaseRecord) (gs []Grant, strays []*lea
 			s.log.Error("state", "err", err)
 			continue
 		}
-		if index, ok := kernel[l.id]; !ok || index != l.dev.Index {
-			l.dev.Index = 0
-		}
+		l.dev.Index = kernel[l.id] // 0 where it is not there
 		delete(kernel, l.id)
 		gs = append(gs, s.restoreLease(l)...)
 	}

@@ -100,10 +100,7 @@ func (c *call) finish(r result) bool {
 	if r.how == waiting || r.how == done {
 		return true
 	}
-	var line []byte
-	if c.t.trace != nil {
-		line = c.line(r)
-	}
+	c.announce(r)
 	got := true
 	switch r.how {
 	case continued:
@@ -120,13 +117,13 @@ func (c *call) finish(r result) bool {
 				unix.Tgkill(tgid, int(c.tid), unix.SIGPIPE)
 			}
 		}
+	case sent:
+		got = r.err == 0
 	}
 	if c.t.stats != nil {
 		c.t.stats.count(c, time.Since(c.start))
 	}
-	if c.t.trace != nil {
-		c.t.trace.write(line, time.Since(c.start))
-	}
+	c.record(r, got)
 	return got
 }
 
@@ -137,6 +134,7 @@ func (c *call) giveFD(fd int, cloexec bool) (r result, ok bool) {
 	if cloexec {
 		a.newfdFlags = unix.O_CLOEXEC
 	}
+	c.announce(delivered(fd))
 	n, e := c.t.addFD(&a)
 	switch e {
 	case 0:
@@ -144,6 +142,7 @@ func (c *call) giveFD(fd int, cloexec bool) (r result, ok bool) {
 	case unix.ENOENT, unix.EINPROGRESS:
 		return result{how: sent, err: e}, false
 	default: // EMFILE: the program still waits
+		c.retract()
 		return fail(e), false
 	}
 }

@@ -42,6 +42,7 @@ func (c *call) natively(dup int, events int16, flags int, timeout time.Duration,
 				return
 			}
 		}
+		copied.interrupted()
 	}()
 	return later
 }

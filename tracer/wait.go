@@ -52,7 +52,7 @@ func (c *call) cancel() {
 		return
 	}
 	w.s.mu.Lock()
-	w.drop()
+	w.interrupted()
 	w.s.mu.Unlock()
 	c.restarted = w.timer != nil && c.repeats(&w.c)
 }
@@ -64,7 +64,7 @@ func (s *socket) tryWaiters() {
 			continue
 		}
 		if !s.t.waits(w.c.id) {
-			w.drop()
+			w.interrupted()
 			continue
 		}
 		if r := w.try(&w.c); r.how != waiting && !w.end(r) && w.lost != nil {
@@ -88,6 +88,15 @@ func (w *waiter) end(r result) bool {
 	}
 	w.drop()
 	return w.c.finish(r)
+}
+
+// interrupted forgets the waiter of a call that waits no more. The caller holds
+// s.mu.
+func (w *waiter) interrupted() {
+	if !w.done {
+		w.drop()
+		w.c.interrupted()
+	}
 }
 
 // drop forgets the waiter. The caller holds s.mu.

@@ -47,8 +47,8 @@ print("printed")
 		`setsockopt\(\d+, SOL_TCP, TCP_NODELAY, \[1\], 4\) = 0 `,
 		`getpeername\(\d+, .*8080.*\) = 0 `,
 		`sendto\(\d+, "hello", 5, 0, \{sa_family=AF_INET6, sin6_port=htons\(9\), .*"::1".*\}, 28\) = 5 `,
-		`getpeername\(\d+, .*\) = -1 ENOTCONN \(`,
-		`connect\(\d+, \{sa_family=AF_INET, sin_port=htons\(1\), .*\}, 16\) = -1 ECONNREFUSED \(`,
+		`getpeername\(\d+, .*\) = -1 ENOTCONN \(Transport endpoint is not connected\)`,
+		`connect\(\d+, \{sa_family=AF_INET, sin_port=htons\(1\), .*\}, 16\) = -1 ECONNREFUSED \(Connection refused\)`,
 		`shutdown\(\d+, SHUT_WR\) = 0 `,
 	}
 	check := func(where, text string) {
@@ -78,6 +78,78 @@ print("printed")
 		t.Errorf("--trace: stdout %q", r.out)
 	}
 	check("stderr", r.err)
+}
+
+// TestTraceOrder: the lines of one thread stand in the order of its calls, those
+// that waited too; a call that a signal ended has its line.
+func TestTraceOrder(t *testing.T) {
+	onlyAlptrace(t)
+	s := newScene(t, "python3")
+	prog := s.file("order.py", `
+import os, signal, socket, threading, time
+l = socket.create_server(("127.0.0.1", 8080))
+def connect():
+    for _ in range(100):
+        c = socket.create_connection(("127.0.0.1", 8080))
+        c.recv(1)
+        c.close()
+th = threading.Thread(target=connect)
+th.start()
+for _ in range(100):
+    a, _ = l.accept()
+    a.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    a.shutdown(socket.SHUT_RDWR)
+    a.close()
+th.join()
+def alarm(*_):
+    raise TimeoutError
+signal.signal(signal.SIGALRM, alarm)
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+try:
+    l.accept()
+except TimeoutError:
+    pass
+l.listen()
+pid = os.fork()
+if pid == 0:
+    l.accept()
+time.sleep(0.2)
+os.kill(pid, signal.SIGKILL)
+os.waitpid(pid, 0)
+`)
+	s.net = []string{"--net", "none", "--trace=" + s.dir + "/calls.trace"}
+	s.want(s.run("/usr/bin/python3", prog), 0)
+	text := s.read("calls.trace")
+	server := ""
+	var calls []string
+	var killed bool
+	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		tid, rest, _ := strings.Cut(line, " ")
+		call, _, _ := strings.Cut(strings.TrimSpace(rest), "(")
+		interrupted := strings.HasSuffix(rest, ") = ? ERESTARTSYS (To be restarted if SA_RESTART is set)")
+		if server == "" && call == "accept4" {
+			server = tid
+		}
+		switch {
+		case tid == server && interrupted:
+			calls = append(calls, call+" interrupted")
+		case tid == server && !strings.HasPrefix(call, "get"): // Python's own
+			calls = append(calls, call)
+		case interrupted && call == "accept4":
+			killed = true
+		}
+	}
+	got := strings.Join(calls, " ")
+	want := strings.Repeat("accept4 setsockopt shutdown ", 100) + "accept4 interrupted listen"
+	if i := strings.Index(got, "accept4"); i < 0 || got[i:] != want {
+		t.Errorf("calls of the server: %s", got)
+	}
+	if !killed {
+		t.Error("no line of the call that a process was killed in")
+	}
+	if t.Failed() {
+		t.Logf("trace:\n%s", tail(text))
+	}
 }
 
 // TestStats: the table at exit counts calls, sockets, bytes and packets.

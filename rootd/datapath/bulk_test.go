@@ -55,6 +55,13 @@ func TestNSBulk(t *testing.T) {
 		t.Fatalf("received %+v", syn)
 	}
 	seq, ack := uint32(1), syn.Seq+1
+	shift := 0
+	for _, o := range syn.Options {
+		if o.OptionType == layers.TCPOptionKindWindowScale {
+			shift = int(o.OptionData[0])
+		}
+	}
+	end := 1 + uint32(syn.Window) // of the peer's window
 	send := func(data []byte) {
 		pkt := tcp(near, far, layers.TCP{ACK: true, PSH: true, Seq: seq, Ack: ack, Window: 65535}, string(data))
 		o := offload{csum: 20, csumOff: 16, hdr: 40}
@@ -68,14 +75,18 @@ func TestNSBulk(t *testing.T) {
 		seq += uint32(len(data))
 	}
 	send(nil)
-	chunk := make([]byte, 44*1460)
+	chunk := make([]byte, 43*1460)
 	start := time.Now()
 	for acked := uint32(1); acked != 1+total; {
-		for seq-1 < total && seq-acked < 3*uint32(len(chunk)) {
-			send(chunk[:min(len(chunk), int(total-(seq-1)))])
+		for seq-1 < total {
+			n := uint32(min(len(chunk), int(total-(seq-1)), int(end-seq)))
+			if n == 0 || seq-acked > 3*uint32(len(chunk)) {
+				break
+			}
+			send(chunk[:n])
 		}
 		if a := next(); a.Ack-acked < 1<<31 {
-			acked = a.Ack
+			acked, end = a.Ack, a.Ack+uint32(a.Window)<<shift
 		}
 	}
 	out := time.Since(start)

@@ -165,9 +165,8 @@ func (d *Datapath) Detach() error {
 		return nil
 	}
 	d.closed = true
-	mon := d.mon
 	d.mu.Unlock()
-	mon.close()
+	d.mon.close()
 	<-d.done
 	d.nl.Close()
 	return d.objs.Close()
@@ -181,9 +180,13 @@ func (d *Datapath) Destroy() error {
 			errs = append(errs, fmt.Errorf("lease %d: %w", id, err))
 		}
 	}
+	d.mon.close()
+	<-d.done
 	d.mu.Lock()
-	if err := deleteLink(d.nl, d.fib); err != nil {
-		errs = append(errs, err)
+	if !d.closed {
+		if err := deleteLink(d.nl, d.fib); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	d.mu.Unlock()
 	if err := d.Detach(); err != nil {

@@ -84,7 +84,7 @@ func TestNSSpoof(t *testing.T) {
 	if n := evil.counters(); n.TxPackets != 1 {
 		t.Errorf("port unreachable did not go out: %+v", n)
 	}
-	if err := evil.write(offload{}, []byte("no IP at all")); err == nil {
+	if err := evil.write(offload{}, []byte("\x10 is no version of IP")); err == nil {
 		t.Error("a packet that is no IP was accepted")
 	}
 }

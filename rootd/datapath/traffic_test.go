@@ -217,7 +217,7 @@ func TestNSPathMTU(t *testing.T) {
 	}
 	ip(t, "route add 10.9.1.2/32 via 10.9.0.2 mtu lock 1290")
 	defer ip(t, "route del 10.9.1.2/32")
-	ip(t, "route add fd09:1::2/128 via fd09::2 mtu 1290")
+	ip(t, "route add fd09:1::2/128 via fd09::2 mtu lock 1290")
 	defer ip(t, "route del fd09:1::2/128")
 	for _, tc := range []struct {
 		src, dst netip.Addr

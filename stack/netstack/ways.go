@@ -10,7 +10,6 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 
-	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/stack"
 )
 
@@ -219,12 +218,16 @@ func (w *ways) pathMTU(dst netip.Addr) int {
 	return w.pathLocked(dst)
 }
 
-// mtu is the MTU of the way to dst, 0 if there is none. What stays on the host
-// is as large as it may be; only TCP, whose segments are cut below anyway, keeps
-// to the link's MTU there.
+// localMTU is the MTU between the host's own addresses, bytes. Linux lets no
+// packet that is not to be segmented grow by a link header (bpf_skb_change_head)
+// beyond SKB_MAX_ALLOC, 16064 where pages have 4 KiB.
+const localMTU = 16000
+
+// mtu is the MTU of the way to dst, 0 if there is none. TCP, whose segments are
+// cut below anyway, keeps to the link's MTU on the host itself too.
 func (w *ways) mtu(dst netip.Addr) int {
 	if w.engine.shared.isLocal(dst) {
-		return link.MaxPacket
+		return max(localMTU, w.link)
 	}
 	_, mtu, err := w.engine.shared.host.Source(dst)
 	if err != 0 {

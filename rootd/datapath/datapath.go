@@ -20,7 +20,7 @@
 //
 // What is where the kernel would do otherwise:
 //   - Host firewall rules (INPUT, OUTPUT, conntrack) do not see leases' packets;
-//     nor do rp_filter and raw sockets. What arrives from the network with a
+//     nor do rp_filter, IPsec policies and raw sockets. What arrives from the network with a
 //     loopback address, or with one of this host's own as its source, is left
 //     to the kernel, which drops it as martian. Routes, ip rules (which see
 //     a packet that came in on the device Prefix+"fib"), neighbours, qdiscs and
@@ -87,8 +87,9 @@ var (
 
 // Config says where a Datapath keeps its things; the zero value works.
 type Config struct {
-	PinDir    string       // on a BPF file system; "" is /sys/fs/bpf/alptrace
-	Prefix    string       // of device names, at most 5 bytes; "" is "alp"
+	PinDir string // on a BPF file system; "" is /sys/fs/bpf/alptrace
+	Prefix string // of device names, at most 5 bytes; "" is "alp". TUN devices
+	// named Prefix and a number are taken for leases', and deleted where there is none
 	MaxGrants int          // room in the map; 0 is 131072. What is adopted keeps its size
 	Logger    *slog.Logger // nil is silence
 }
@@ -107,9 +108,10 @@ type Datapath struct {
 	closed   bool
 	leases   map[uint32]*lease
 	owner    map[Grant]uint32 // what is in the map grants
-	devices  map[int]uint32   // the lease of each device
-	attached map[int]bool     // devices that have rx
-	failed   map[int]bool     // of which it was logged that rx cannot be attached
+	ports    portSet
+	devices  map[int]uint32 // the lease of each device
+	attached map[int]bool   // devices that have rx
+	failed   map[int]bool   // of which it was logged that rx cannot be attached
 	locals   map[addr]progLocal
 	addrs    []netip.Prefix
 	mtu      int // that lease devices have, bytes

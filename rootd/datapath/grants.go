@@ -94,21 +94,30 @@ func (d *Datapath) Add(id uint32, ifindex int, gs []Grant) []error {
 		case taken && owner != id:
 			errs[i] = fmt.Errorf("%v: %w", g, ErrTaken)
 		case !taken:
+			d.owner[g] = id // so that a second one of the same is no other
 			keys, which = append(keys, g.key()), append(which, i)
 		}
 		bad = bad || errs[i] != nil
 	}
+	// The bits of the ports come first and go last.
+	for _, i := range which {
+		d.ports.add(gs[i])
+	}
+	if err := d.ports.write(d.objs.Ports); err != nil {
+		d.log.Error("grants do not work", "lease", id, "err", err)
+	}
 	val := progGrant{Ifindex: uint32(ifindex), Lease: id, Flags: l.flags()}
-	n := d.put(keys, val, func(i int, err error) {
+	d.put(keys, val, func(i int, err error) {
 		errs[which[i]] = fmt.Errorf("%v: %w", gs[which[i]], err)
 		bad = true
 	})
-	for i := range n {
-		g := gs[which[i]]
-		if errs[which[i]] == nil {
-			d.owner[g] = id
-			l.grants[g] = struct{}{}
+	for _, i := range which {
+		if errs[i] != nil {
+			d.ports.remove(gs[i])
+			delete(d.owner, gs[i])
+			continue
 		}
+		l.grants[gs[i]] = struct{}{}
 	}
 	if !bad {
 		return nil
@@ -124,10 +133,9 @@ func (l *lease) flags() uint32 {
 }
 
 // put writes val under all keys, in one call if it can, and tells which failed.
-// It returns how many were tried, which is all of them.
-func (d *Datapath) put(keys []progGrantKey, val progGrant, failed func(i int, err error)) int {
+func (d *Datapath) put(keys []progGrantKey, val progGrant, failed func(i int, err error)) {
 	if len(keys) == 0 {
-		return 0
+		return
 	}
 	vals := make([]progGrant, len(keys))
 	for i := range vals {
@@ -135,7 +143,7 @@ func (d *Datapath) put(keys []progGrantKey, val progGrant, failed func(i int, er
 	}
 	done, err := d.objs.Grants.BatchUpdate(keys, vals, nil)
 	if err == nil {
-		return len(keys)
+		return
 	}
 	// The rest one by one: each has an error of its own.
 	for i := min(done, len(keys)); i < len(keys); i++ {
@@ -152,7 +160,6 @@ func (d *Datapath) put(keys []progGrantKey, val progGrant, failed func(i int, er
 			failed(i, err)
 		}
 	}
-	return len(keys)
 }
 
 // Remove takes grants from a lease; those that it has not are ignored.
@@ -177,10 +184,16 @@ func (d *Datapath) remove(id uint32, gs []Grant) {
 		keys = append(keys, g.key())
 		delete(l.grants, g)
 		delete(d.owner, g)
+		d.ports.remove(g)
 	}
 	if len(keys) == 0 {
 		return
 	}
+	defer func() {
+		if err := d.ports.write(d.objs.Ports); err != nil {
+			d.log.Error("bits of ports", "err", err) // a bit too many costs time only
+		}
+	}()
 	if _, err := d.objs.Grants.BatchDelete(keys, nil); err == nil {
 		return
 	}

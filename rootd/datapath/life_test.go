@@ -290,6 +290,14 @@ func TestNSAdd(t *testing.T) {
 			t.Errorf("%v: %v", g, errs)
 		}
 	}
+	d.Remove(1, gs)
+	if errs := d.Add(1, c.Index, []Grant{gs[1], gs[1]}); errs != nil {
+		t.Errorf("one twice: %v", errs)
+	}
+	d.Remove(1, gs)
+	if n := d.ports.count[gs[1].bit()]; n != 0 {
+		t.Errorf("%d grants counted of a port that has none", n)
+	}
 	if errs := d.Add(1, other.Index, gs[:1]); !errors.Is(errs[0], ErrNoLease) {
 		t.Errorf("with another's device: %v", errs)
 	}

@@ -16,7 +16,8 @@ const settle = 2 * time.Millisecond
 // monitor says when links, addresses, default routes or forwarding change.
 type monitor struct {
 	file    *os.File
-	changed chan struct{} // closed when the socket is
+	changed chan struct{}
+	ended   chan struct{} // closed when the socket is
 	prefix  string
 }
 
@@ -37,7 +38,7 @@ func subscribe(prefix string) (*monitor, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("netlink: %w", err)
 	}
-	m := &monitor{file: os.NewFile(uintptr(fd), "rtnetlink"), changed: make(chan struct{}, 1), prefix: prefix}
+	m := &monitor{file: os.NewFile(uintptr(fd), "rtnetlink"), changed: make(chan struct{}, 1), ended: make(chan struct{}), prefix: prefix}
 	go m.read()
 	return m, nil
 }
@@ -46,21 +47,21 @@ func (m *monitor) close() { _ = m.file.Close() }
 
 // wait waits for changes, and for those that follow at once; false after close.
 func (m *monitor) wait() bool {
-	if _, ok := <-m.changed; !ok {
+	select {
+	case <-m.ended:
 		return false
+	case <-m.changed:
 	}
 	time.Sleep(settle)
 	select {
-	case _, ok := <-m.changed:
-		return ok
+	case <-m.changed:
 	default:
-		return true
 	}
+	return true
 }
 
-// kick has wait return. It may come after close.
+// kick has wait return.
 func (m *monitor) kick() {
-	defer func() { _ = recover() }() // changed is closed
 	select {
 	case m.changed <- struct{}{}:
 	default:
@@ -68,7 +69,7 @@ func (m *monitor) kick() {
 }
 
 func (m *monitor) read() {
-	defer close(m.changed)
+	defer close(m.ended)
 	buf := make([]byte, 1<<16)
 	for {
 		n, err := m.file.Read(buf)
@@ -76,10 +77,7 @@ func (m *monitor) read() {
 			return
 		}
 		if err != nil || m.relevant(buf[:n]) {
-			select {
-			case m.changed <- struct{}{}:
-			default:
-			}
+			m.kick()
 		}
 	}
 }

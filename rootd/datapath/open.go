@@ -62,7 +62,7 @@ func Open(cfg Config) (*Datapath, error) {
 	d := &Datapath{
 		cfg: cfg, log: cfg.Logger, done: make(chan struct{}),
 		leases: map[uint32]*lease{}, owner: map[Grant]uint32{}, devices: map[int]uint32{},
-		attached: map[int]bool{}, failed: map[int]bool{}, locals: map[addr]progLocal{},
+		ports: newPortSet(), attached: map[int]bool{}, failed: map[int]bool{}, locals: map[addr]progLocal{},
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -163,20 +163,29 @@ func (d *Datapath) readMaps() error {
 	}
 	var key progGrantKey
 	var val progGrant
+	var orphans []progGrantKey
 	it = d.objs.Grants.Iterate()
 	for it.Next(&key, &val) {
 		g := key.grant()
 		l := d.leases[val.Lease]
 		if l == nil { // half removed
-			_ = d.objs.Grants.Delete(&key)
+			orphans = append(orphans, key)
 			continue
 		}
 		l.grants[g] = struct{}{}
 		l.restricted = l.restricted || val.Flags&restricted != 0
 		d.owner[g] = val.Lease
+		d.ports.add(g)
 	}
 	if err := it.Err(); err != nil {
 		return fmt.Errorf("read pinned grants: %w", err)
+	}
+	for i := range orphans {
+		_ = d.objs.Grants.Delete(&orphans[i])
+	}
+	d.ports.all()
+	if err := d.ports.write(d.objs.Ports); err != nil {
+		return err
 	}
 	var a addr
 	var loc progLocal

@@ -69,6 +69,7 @@ const (
 	progMapGrants   = "grants"
 	progMapLeases   = "leases"
 	progMapLocals   = "locals"
+	progMapPorts    = "ports"
 	progMapReach    = "reach"
 	progMapSettings = "settings"
 	progMapStats    = "stats"
@@ -130,6 +131,7 @@ type progMapSpecs struct {
 	Grants   *ebpf.MapSpec `ebpf:"grants"`
 	Leases   *ebpf.MapSpec `ebpf:"leases"`
 	Locals   *ebpf.MapSpec `ebpf:"locals"`
+	Ports    *ebpf.MapSpec `ebpf:"ports"`
 	Reach    *ebpf.MapSpec `ebpf:"reach"`
 	Settings *ebpf.MapSpec `ebpf:"settings"`
 	Stats    *ebpf.MapSpec `ebpf:"stats"`
@@ -165,6 +167,7 @@ type progMaps struct {
 	Grants   *ebpf.Map `ebpf:"grants"`
 	Leases   *ebpf.Map `ebpf:"leases"`
 	Locals   *ebpf.Map `ebpf:"locals"`
+	Ports    *ebpf.Map `ebpf:"ports"`
 	Reach    *ebpf.Map `ebpf:"reach"`
 	Settings *ebpf.Map `ebpf:"settings"`
 	Stats    *ebpf.Map `ebpf:"stats"`
@@ -176,6 +179,7 @@ func (m *progMaps) Close() error {
 		m.Grants,
 		m.Leases,
 		m.Locals,
+		m.Ports,
 		m.Reach,
 		m.Settings,
 		m.Stats,

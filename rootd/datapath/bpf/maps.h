@@ -79,6 +79,17 @@ struct {
 	type(value, struct grant);
 } grants SEC(".maps");
 
+// A bit for each port of each of the four protocols, set if there is a grant of
+// it: most packets of the kernel's need no look into the hash map.
+enum { PORT_WORDS = 4 * 65536 / 64 };
+
+struct {
+	uint(type, ARRAY);
+	uint(max_entries, PORT_WORDS);
+	type(key, u32);
+	type(value, u64);
+} ports SEC(".maps");
+
 struct {
 	uint(type, HASH);
 	uint(max_entries, 16384);
@@ -111,7 +122,7 @@ struct {
 	type(value, u32);
 } reach SEC(".maps");
 
-// Device to lease: for rootd alone, so that a restarted one finds its leases.
+// Device to lease; a restarted rootd finds its leases here.
 struct {
 	uint(type, HASH);
 	uint(max_entries, 8192);

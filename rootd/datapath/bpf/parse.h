@@ -250,9 +250,19 @@ inline_always int is_local(const struct addr *a)
 	return l && l->flags & LOCAL;
 }
 
+inline_always int is_granted(u8 proto, be16 port)
+{
+	u32 set = proto == TCP ? 0 : proto == UDP ? 1 : proto == ICMP ? 2 : 3;
+	u32 bit = set << 16 | ntohs(port), word = bit / 64;
+	u64 *w = bpf_map_lookup_elem(&ports, &word);
+	return w && *w >> bit % 64 & 1;
+}
+
 // The grant of an end: of this very address, or of every address of the host.
 inline_always struct grant *grant_of(u8 proto, const struct end *e)
 {
+	if (!is_granted(proto, e->port))
+		return 0;
 	struct grant_key k = {.proto = proto, .port = e->port, .addr = e->addr};
 	struct grant *g = bpf_map_lookup_elem(&grants, &k);
 	if (g)

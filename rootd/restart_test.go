@@ -141,6 +141,29 @@ func TestRestartWithoutState(t *testing.T) {
 	}
 }
 
+// What only the guard knows of, since the daemon was killed before it wrote its
+// state, is held back and then let go.
+func TestRestartUnknownPorts(t *testing.T) {
+	d := rootdtest.Start(t, rootd.Config{HoldBack: 300 * time.Millisecond}, nil)
+	c, _ := hello(t, d)
+	tcp, udp := must(t, c, proto.Item{Proto: proto.TCP, Addr: local}), must(t, c, proto.Item{Proto: proto.UDP, Addr: local})
+	_ = c.Close()
+	eventually(t, time.Second, "the end", func() bool { return len(d.Datapath.Leases()) == 0 })
+	d.Stop(t)
+	gs := []rootd.Grant{{Proto: proto.TCP, Addr: local, Port: tcp}, {Proto: proto.UDP, Addr: local, Port: udp}}
+	if err := errors.Join(d.Guard.Add(gs), os.Remove(d.Config.State), os.Remove(d.Config.State+".held")); err != nil {
+		t.Fatal(err)
+	}
+	d.Run(t, nil)
+	if err := kernelBinds(proto.TCP, local, tcp); !errors.Is(err, unix.EADDRINUSE) {
+		t.Error(err)
+	}
+	if got := d.Guard.Grants(); len(got) != 1 || got[0] != gs[0] {
+		t.Error(got)
+	}
+	eventually(t, 3*time.Second, "let go", func() bool { return len(d.Guard.Grants()) == 0 && d.Status(0).Grants == 0 })
+}
+
 // The policy of the new daemon holds for the leases of the old one.
 func TestRestartNewPolicy(t *testing.T) {
 	d := rootdtest.Start(t, rootd.Config{}, nil)

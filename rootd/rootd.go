@@ -94,6 +94,8 @@ type Datapath interface {
 type Guard interface {
 	Add(gs []Grant) error
 	Remove(gs []Grant) error
+	// Grants are the ports that it has, also from a daemon before this one.
+	Grants() []Grant
 }
 
 // Config configures a [Server]. Datapath and Guard are needed.

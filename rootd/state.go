@@ -194,6 +194,7 @@ func (s *Server) restore() error {
 	}
 	gs, strays := s.restoreLeases(leases.Leases)
 	gs = append(gs, s.restoreHeld(held.Held)...)
+	s.holdUnknown(gs)
 	if len(gs) > 0 {
 		if err := s.cfg.Guard.Add(gs); err != nil {
 			return fmt.Errorf("rootd: guard: %w", err)
@@ -283,6 +284,43 @@ func (s *Server) restoreHeld(records []heldRecord) (gs []Grant) {
 		gs = append(gs, g)
 	}
 	return gs
+}
+
+// holdUnknown holds back the TCP ports that the guard has and nobody knows of,
+// but those in known: their lease ended, or a grant was on its way, when the
+// daemon was killed.
+func (s *Server) holdUnknown(known []Grant) {
+	wanted := make(map[Grant]bool, len(known))
+	for _, g := range known {
+		wanted[g] = true
+	}
+	var records []heldRecord
+	var free []Grant
+	for _, g := range s.cfg.Guard.Grants() {
+		switch {
+		case wanted[g]:
+		case g.Proto == proto.TCP:
+			records = append(records, heldRecord{g.Proto, g.Addr, g.Port, 0, time.Now().Add(s.cfg.HoldBack)})
+			wanted[g] = true
+		default:
+			free = append(free, g)
+		}
+	}
+	kept := map[Grant]bool{}
+	for _, g := range s.restoreHeld(records) {
+		kept[g] = true
+	}
+	for _, r := range records { // somebody has the port, and wants to hear
+		if g := (Grant{r.Proto, r.Addr, r.Port}); !kept[g] {
+			free = append(free, g)
+		}
+	}
+	if len(free) == 0 {
+		return
+	}
+	if err := s.cfg.Guard.Remove(free); err != nil {
+		s.log.Error("guard", "err", err)
+	}
 }
 
 func minTime(a, b time.Time) time.Time {

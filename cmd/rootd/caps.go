@@ -21,8 +21,11 @@ func dropCapabilities() error {
 		if isKept(c) {
 			continue
 		}
-		if err := allThreads(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(c)); err != nil && !errors.Is(err, unix.EINVAL) {
-			return fmt.Errorf("capability %d: %w", c, err) // EINVAL: this kernel has it not
+		// EINVAL: this kernel has it not. EPERM: a service manager has left
+		// no CAP_SETPCAP; with no_new_privs execve(2) gains nothing anyhow.
+		if err := allThreads(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(c)); err != nil &&
+			!errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("capability %d: %w", c, err)
 		}
 	}
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}

@@ -55,13 +55,13 @@ func daemon(ctx context.Context, o *options) error {
 		return errors.Join(err, d.Detach())
 	}
 	leave, err := serve(ctx, o, s, log)
-	if leave || err != nil {
+	if leave || err != nil && len(s.Status(0).Leases) > 0 {
 		log.Info("rootd ends; leases wait for the next one")
 		return errors.Join(err, d.Detach())
 	}
 	s.EndAll()
 	log.Info("rootd ends; nothing is left")
-	return errors.Join(g.Close(), d.Destroy())
+	return errors.Join(err, g.Close(), d.Destroy())
 }
 
 // serve listens until it is told to stop; leave means that another daemon will

@@ -31,7 +31,10 @@ func (p paths) Add(lease uint32, ifindex int, gs []rootd.Grant) []error {
 func (p paths) Remove(lease uint32, gs []rootd.Grant) { p.d.Remove(lease, grants(gs)) }
 
 func (p paths) Grants(lease uint32) []rootd.Grant {
-	from := p.d.Grants(lease)
+	return fromDatapath(p.d.Grants(lease))
+}
+
+func fromDatapath(from []datapath.Grant) []rootd.Grant {
 	gs := make([]rootd.Grant, len(from))
 	for i, g := range from {
 		gs[i] = rootd.Grant(g)
@@ -67,3 +70,4 @@ type silence struct{ g *guard.Guard }
 
 func (s silence) Add(gs []rootd.Grant) error    { return s.g.Add(grants(gs)) }
 func (s silence) Remove(gs []rootd.Grant) error { return s.g.Remove(grants(gs)) }
+func (s silence) Grants() []rootd.Grant         { return fromDatapath(s.g.Grants()) }

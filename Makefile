@@ -15,9 +15,9 @@ FUZZTIME ?= 10s
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## bin/alptrace, one static binary
+build: ## bin/alptrace and bin/rootd, static binaries
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o bin/alptrace ./cmd/alptrace
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o bin/ ./cmd/alptrace ./cmd/rootd
 
 demo: ## real programs on the user-space stack, and the packets they sent
 	@scripts/demo.sh
@@ -25,8 +25,9 @@ demo: ## real programs on the user-space stack, and the packets they sent
 test: ## everything: installs what is needed, then checks, unit tests, transcripts, programs
 	@scripts/test.sh $(SUITES)
 
-bench: build ## ratios to the kernel's own stack: a table, and out/bench.svg (as root)
+bench: build ## ratios to the kernel's own stack: tables, out/bench.svg and out/host/bench.svg (as root)
 	@$(GO) run ./bench $(BENCHFLAGS)
+	@$(GO) run ./bench -link host -out out/host $(BENCHFLAGS)
 
 fuzz: ## every fuzz target for FUZZTIME
 	@scripts/fuzz.sh $(FUZZTIME)

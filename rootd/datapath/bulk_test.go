@@ -92,13 +92,14 @@ func TestNSBulk(t *testing.T) {
 	out := time.Since(start)
 	start = time.Now()
 	biggest, received := 0, 0
+	early := map[uint32]int{} // the peer's processors may overtake each other
 	for received < total {
 		s := next()
-		if s.Seq != ack {
-			t.Fatalf("segment %d, want %d: a packet was lost", s.Seq, ack)
+		early[s.Seq] = len(s.Payload)
+		for n := early[ack]; n > 0; n = early[ack] {
+			delete(early, ack)
+			received, biggest, ack = received+n, max(biggest, n), ack+uint32(n)
 		}
-		n := len(s.Payload)
-		received, biggest, ack = received+n, max(biggest, n), ack+uint32(n)
 		send(nil)
 	}
 	back := time.Since(start)

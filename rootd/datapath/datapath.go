@@ -41,8 +41,10 @@
 // Devices that are ports of a bridge, bond or team get no program: their
 // master has it. VLAN-tagged frames are left to the VLAN's device.
 //
-// Needs: Linux 6.6 (TCX), CAP_NET_ADMIN and CAP_BPF, /dev/net/tun, a BPF file
-// system, and /proc/sys/net writable (a device's rp_filter, forwarding and
+// Needs: Linux 6.6 (TCX) with its type information (CONFIG_DEBUG_INFO_BTF),
+// CAP_NET_ADMIN and CAP_BPF throughout, CAP_PERFMON in Open (and CAP_SYS_ADMIN
+// where it has to mount the BPF file system), /dev/net/tun, a BPF file system,
+// and /proc/sys/net writable (a device's rp_filter, forwarding and
 // disable_ipv6 have no other interface; systemd's ProtectKernelTunables= would
 // forbid it). All calls on one Datapath must come from threads in the network
 // namespace that it serves.

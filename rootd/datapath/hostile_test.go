@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"net"
 	"net/netip"
@@ -68,6 +69,9 @@ func TestNSSpoof(t *testing.T) {
 		{"path MTU, to the kernel", NotGranted, icmpError(host4, host4, 3, 4, 576, udp(addrPort(host4, 22), addrPort(host4, 7000), "q"))},
 		{"routing header", Protocol, ext},
 		{"wrong length", Malformed, long},
+		{"an IPv4 address in IPv6", Malformed, mapped(host4, peer6)},
+		{"an IPv4 address in IPv6, any", Malformed, mapped(netip.MustParseAddr("10.9.2.1"), peer6)},
+		{"to an IPv4 address in IPv6", Malformed, mapped(host4, peer4)},
 		{"wrong header length", Malformed, version},
 		{"truncated", Malformed, udp(addrPort(host4, 7000), peer, mark)[:24]},
 		{"TCP without ports", Protocol, func() []byte {
@@ -77,6 +81,21 @@ func TestNSSpoof(t *testing.T) {
 	} {
 		evil.dropped(tc.name, tc.why, func() { evil.send(tc.pkt) })
 	}
+	// A checksum for the kernel to fill in, where the source port is, the
+	// source address, or in a fragment.
+	whole := udp(addrPort(host4, 7000), peer, mark)
+	for _, o := range []offload{{csum: 20}, {csum: 20, csumOff: 2}, {csum: 22, csumOff: 4}, {csum: 22}} {
+		evil.dropped("checksum offload", Malformed, func() {
+			if err := evil.write(o, whole); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for _, o := range []offload{{csum: 10, csumOff: 2}, {csum: 14}, {csum: 12}} { // newer kernels refuse these
+		_ = evil.write(o, whole)
+	}
+	first := fragment(udp(addrPort(host4, 7000), peer, mark+string(make([]byte, 2000))), 5)[0]
+	evil.dropped("checksum offload in a fragment", Malformed, func() { _ = evil.write(offload{csum: 20, csumOff: 6}, first) })
 	s.noneWith("spoofing", mark)
 	victim.silent("forged packets")
 	// What is allowed: an error about its own flow, to where that came from.
@@ -87,6 +106,16 @@ func TestNSSpoof(t *testing.T) {
 	if err := evil.write(offload{}, []byte("\x10 is no version of IP")); err == nil {
 		t.Error("a packet that is no IP was accepted")
 	}
+}
+
+// mapped is a datagram in IPv6 from port 7001 with an IPv4-mapped source, and
+// destination if that is IPv4.
+func mapped(src, dst netip.Addr) []byte {
+	p := udp(addrPort(host6, 7001), addrPort(peer6, 9), "forged")
+	s, d := src.As16(), dst.As16()
+	copy(p[8:], s[:])
+	copy(p[24:], d[:])
+	return p
 }
 
 // TestNSResetKernel has a lease forge resets into connections of the kernel and
@@ -152,6 +181,8 @@ func TestNSFrames(t *testing.T) {
 		return append(f, pkt...)
 	}
 	near, far := addrPort(host4, 7000), addrPort(peer4, 9)
+	toMapped := mapped(peer4, host4)
+	binary.BigEndian.PutUint16(toMapped[42:], 7000)
 	s.send(frame(own, false, udp(far, near, "good")))
 	c.expect("a good frame", hasPayload("good"))
 	for _, tc := range []struct {
@@ -170,6 +201,7 @@ func TestNSFrames(t *testing.T) {
 		{"from the host's own address", frame(own, false, udp(addrPort(host4, 9), near, "x"))},
 		{"from multicast", frame(own, false, udp(netip.MustParseAddrPort("224.0.0.1:9"), near, "x"))},
 		{"to the unspecified address", frame(own, false, udp(far, addrPort(any4, 7000), "x"))},
+		{"to an IPv4 address in IPv6", frame(own, false, toMapped)},
 		{"truncated", frame(own, false, udp(far, near, "x")[:22])},
 		{"error about a flow from another address", frame(own, false, icmpError(peer4, netip.MustParseAddr("10.9.2.1"), 3, 3, 0, udp(near, far, "x")))},
 	} {

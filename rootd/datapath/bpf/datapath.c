@@ -98,6 +98,19 @@ inline_always u32 segment(struct __sk_buff *skb, const struct packet *p)
 	return p->l4 + (off >> 4) * 4 + skb->gso_size;
 }
 
+// checksum_ok says whether a checksum that is left to be filled in is where the
+// transport header has it. It is filled in after this program, and anywhere else
+// it could make another source address or port.
+inline_always int checksum_ok(struct __sk_buff *skb, const struct packet *p)
+{
+	struct sk_buff *k = bpf_cast_to_kern_ctx(skb);
+	if (read_ip_summed(k) != CHECKSUM_PARTIAL)
+		return 1;
+	if (p->frag != WHOLE || (u16)(k->csum_start - k->network_header) != p->l4)
+		return 0;
+	return (p->last == TCP && k->csum_offset == 16) || (p->last == UDP && k->csum_offset == 6);
+}
+
 inline_always int allowed(u32 lease, const struct addr *dst)
 {
 	struct reach_key k = {.bits = 160, .lease = lease, .addr = *dst};
@@ -180,6 +193,8 @@ int tx(struct __sk_buff *skb)
 		return drop(c, DROP_MALFORMED);
 	if (p.ext || parse_ports(skb, &p))
 		return drop(c, DROP_PROTOCOL);
+	if (!checksum_ok(skb, &p))
+		return drop(c, DROP_MALFORMED);
 	if (!sender(skb, &p, &flags, &why))
 		return drop(c, why);
 	if (is_group(&p.dst))

@@ -53,6 +53,33 @@ struct bpf_fib_lookup {
 enum { FIB_SKIP_NEIGH = 4 };
 enum { FIB_SUCCESS, FIB_BLACKHOLE, FIB_UNREACHABLE, FIB_PROHIBIT, FIB_NOT_FWDED, FIB_FWD_DISABLED, FIB_UNSUPP_LWT, FIB_NO_NEIGH, FIB_FRAG_NEEDED };
 
+// The fields used of the kernel's own struct sk_buff, wherever they are in this
+// kernel's (CO-RE).
+struct sk_buff {
+	u8 ip_summed : 2;
+	u16 csum_start, csum_offset; // of CHECKSUM_PARTIAL; the first from the buffer's head
+	u16 network_header;          // from the buffer's head
+} __attribute__((preserve_access_index));
+enum { CHECKSUM_PARTIAL = 3 };
+
+// A bit field, of a kernel that may have it elsewhere: as libbpf's
+// BPF_CORE_READ_BITFIELD.
+inline_always u32 read_ip_summed(struct sk_buff *k)
+{
+	const void *p = (const void *)k + __builtin_preserve_field_info(k->ip_summed, 0 /* byte offset */);
+	u64 v;
+	switch (__builtin_preserve_field_info(k->ip_summed, 1 /* byte size */)) {
+	case 1: v = *(const u8 *)p; break;
+	case 2: v = *(const u16 *)p; break;
+	case 4: v = *(const u32 *)p; break;
+	default: v = *(const u64 *)p;
+	}
+	v <<= __builtin_preserve_field_info(k->ip_summed, 4 /* left shift */);
+	return v >> __builtin_preserve_field_info(k->ip_summed, 5 /* right shift */);
+}
+
+extern void *bpf_cast_to_kern_ctx(void *ctx) __attribute__((section(".ksyms")));
+
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *val, u64 flags) = (void *)2;
 static long (*bpf_skb_store_bytes)(struct __sk_buff *skb, u32 off, const void *from, u32 len, u64 flags) = (void *)9;

@@ -115,6 +115,10 @@ inline_always int parse6(struct __sk_buff *skb, struct packet *p)
 		return -1;
 	from6(&p->src, h.src);
 	from6(&p->dst, h.dst);
+	// Mapped addresses are for sockets, not for packets (RFC 6890 2.2.3):
+	// here they would pass for IPv4.
+	if (is_v4(&p->src) || is_v4(&p->dst))
+		return -1;
 	p->v6 = 1;
 	p->ext = 0;
 	p->len = ntohs(h.len) + sizeof h;
@@ -158,6 +162,8 @@ inline_always int parse_quote(struct __sk_buff *skb, struct packet *p, u32 off)
 			return -1;
 		from6(&p->to.addr, h.src);
 		from6(&p->from.addr, h.dst);
+		if (is_v4(&p->to.addr) || is_v4(&p->from.addr))
+			return -1;
 		p->proto = h.next;
 		off += sizeof h;
 		if (p->proto == FRAGMENT) {

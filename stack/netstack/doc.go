@@ -23,7 +23,8 @@
 // The test that compares options with the kernel's lists its differences in
 // knownDifferences. Beside those:
 //
-//   - There is no urgent data: MSG_OOB sends in line, POLLPRI is never ready.
+//   - There is no urgent data: MSG_OOB is EOPNOTSUPP on a TCP socket, what a peer
+//     sends as urgent is read in line, POLLPRI is never ready.
 //   - Congestion control is cubic or reno. ECN, TCP Fast Open, pacing, TCP-MD5
 //     and TCP-AO, upper layer protocols and MPTCP are missing; what only tunes
 //     them is kept and read back. TCP_WINDOW_CLAMP, TCP_SYNCNT, TCP_QUICKACK,

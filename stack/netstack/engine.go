@@ -104,8 +104,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	quiet(e.log)
 	e.st = gstack.New(stackOptions(cfg))
-	e.errs.engine = e
-	if err := e.setDefaults(); err != nil {
+	if err := errors.Join(e.setDefaults(), e.tapICMP()); err != nil {
 		e.st.Destroy()
 		return nil, err
 	}

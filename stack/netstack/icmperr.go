@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -15,8 +16,8 @@ import (
 
 // netstack tells a datagram socket of few ICMP errors, and of none if it is not
 // connected. The errors that IP_RECVERR asks for are therefore read here, from
-// the packets themselves, by a raw endpoint that is there while a socket wants
-// them.
+// the packets themselves, by a raw endpoint; so are those that end the making of
+// a connection (see icmptcp.go).
 
 // maxErrors bounds a socket's error queue.
 const maxErrors = 64
@@ -36,18 +37,15 @@ type errEntry struct {
 
 // errRegistry has the sockets that want errors, the ones with IP_RECVERR.
 type errRegistry struct {
-	engine *Engine
-	mu     sync.Mutex
-	m      map[*dgramSock]struct{}
+	mu sync.Mutex
+	m  map[*dgramSock]struct{}
 }
 
 func (r *errRegistry) add(d *dgramSock) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.m) == 0 {
+	if r.m == nil {
 		r.m = make(map[*dgramSock]struct{})
-		_ = r.engine.st.RegisterRawTransportEndpoint(ipv4Number, header.ICMPv4ProtocolNumber, (*icmpTap)(r.engine))
-		_ = r.engine.st.RegisterRawTransportEndpoint(ipv6Number, header.ICMPv6ProtocolNumber, (*icmpTap)(r.engine))
 	}
 	r.m[d] = struct{}{}
 }
@@ -55,14 +53,7 @@ func (r *errRegistry) add(d *dgramSock) {
 func (r *errRegistry) remove(d *dgramSock) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.m[d]; !ok {
-		return
-	}
 	delete(r.m, d)
-	if len(r.m) == 0 {
-		r.engine.st.UnregisterRawTransportEndpoint(ipv4Number, header.ICMPv4ProtocolNumber, (*icmpTap)(r.engine))
-		r.engine.st.UnregisterRawTransportEndpoint(ipv6Number, header.ICMPv6ProtocolNumber, (*icmpTap)(r.engine))
-	}
 }
 
 func (r *errRegistry) list() []*dgramSock {
@@ -80,7 +71,19 @@ type icmpTap Engine
 
 // HandlePacket implements stack.RawTransportEndpoint.
 func (t *icmpTap) HandlePacket(pkt *gstack.PacketBuffer) {
-	(*Engine)(t).seeICMP(pkt.NetworkProtocolNumber, flat(pkt))
+	(*Engine)(t).seeICMP(pkt)
+}
+
+// tapICMP makes the engine see every ICMP packet.
+func (e *Engine) tapICMP() error {
+	for net, icmp := range map[tcpip.NetworkProtocolNumber]tcpip.TransportProtocolNumber{
+		ipv4Number: header.ICMPv4ProtocolNumber, ipv6Number: header.ICMPv6ProtocolNumber,
+	} {
+		if err := e.st.RegisterRawTransportEndpoint(net, icmp, (*icmpTap)(e)); err != nil {
+			return fmt.Errorf("watch ICMP: %s", err)
+		}
+	}
+	return nil
 }
 
 // flat is the packet from its IP header on, in one piece.
@@ -99,10 +102,13 @@ type icmpError struct {
 
 // seeICMP looks at an incoming packet, and tells the sockets that it is about
 // if it is an ICMP error.
-func (e *Engine) seeICMP(proto tcpip.NetworkProtocolNumber, ip []byte) {
-	ie, ok := parseICMPError(proto, ip)
+func (e *Engine) seeICMP(pkt *gstack.PacketBuffer) {
+	ie, ok := parseICMPError(pkt.NetworkProtocolNumber, flat(pkt))
 	if !ok {
 		return
+	}
+	if ie.proto == unix.IPPROTO_TCP {
+		e.failConnect(&ie, pkt)
 	}
 	for _, d := range e.errs.list() {
 		d.handleICMPError(&ie)
@@ -244,10 +250,12 @@ func unreachable6Errno(code uint8) (err stack.Errno, hard bool) {
 		return unix.ENETUNREACH, false
 	case 1, 5, 6:
 		return unix.EACCES, true
+	case 2, 3:
+		return unix.EHOSTUNREACH, false
 	case 4:
 		return unix.ECONNREFUSED, true
 	default:
-		return unix.EHOSTUNREACH, false
+		return unix.EPROTO, true
 	}
 }
 

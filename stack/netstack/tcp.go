@@ -126,7 +126,7 @@ func (t *tcpSock) harvest() {
 	switch tcp.EndpointState(t.ep.State()) {
 	case tcp.StateError:
 		t.harvested = true
-		if err := errno(t.ep.LastError()); err != 0 {
+		if err := t.errno(t.ep.LastError()); err != 0 {
 			t.noteReset(err)
 		}
 	case tcp.StateClose: // netstack's name for a reset in CLOSE_WAIT

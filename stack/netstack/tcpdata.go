@@ -75,7 +75,7 @@ func (t *tcpSock) ReadTo(w io.Writer) (int, stack.Errno) {
 		return 0, t.readUnconnected()
 	default:
 		t.harvested = true
-		t.noteReset(errno(err))
+		t.noteReset(t.errno(err))
 		return 0, t.takeErr()
 	}
 }
@@ -140,7 +140,7 @@ func (t *tcpSock) WriteFrom(r stack.Source) (int, stack.Errno) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.harvested = true
-		t.noteReset(errno(err))
+		t.noteReset(t.errno(err))
 		return 0, t.takeErr()
 	}
 }
@@ -240,8 +240,12 @@ func (t *tcpSock) Queued() (in, out int) {
 	return in, detail(ep).unsent
 }
 
-// Send is send(2) of one buffer; the address is ignored, as Linux does.
+// Send is send(2) of one buffer; the address is ignored, as Linux does. There is
+// no urgent data: EOPNOTSUPP for MSG_OOB.
 func (t *tcpSock) Send(m *stack.Message) (int, stack.Errno) {
+	if m.Flags&unix.MSG_OOB != 0 {
+		return 0, unix.EOPNOTSUPP
+	}
 	return t.WriteFrom(&bytesSource{m.Data})
 }
 

@@ -62,3 +62,16 @@ func TestTCPPush(t *testing.T) {
 		})
 	}
 }
+
+// TestTCPUrgent: MSG_OOB sends nothing.
+func TestTCPUrgent(t *testing.T) {
+	e := newEngine(t, nil)
+	client, server := connection(t, e, e, "127.0.0.1:0")
+	_, err := client.Send(&stack.Message{Data: []byte("!"), Flags: unix.MSG_OOB})
+	must(t, "send urgent", err, unix.EOPNOTSUPP)
+	_, err = client.Send(&stack.Message{Data: []byte("in line")})
+	must(t, "send", err, 0)
+	if got := server.readFull(7); string(got) != "in line" {
+		t.Errorf("got %q", got)
+	}
+}

@@ -1,0 +1,185 @@
+package netstack
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+
+	"github.com/alptrace/alptrace/link"
+)
+
+// icmpAbout is the error that a router sends about packet b.
+func icmpAbout(b []byte, typ, code uint8) []byte {
+	if b[0]>>4 == 4 {
+		out := make([]byte, 28)
+		out[0], out[8], out[9] = 0x45, 64, unix.IPPROTO_ICMP
+		copy(out[12:], []byte{10, 0, 0, 254})
+		copy(out[16:], b[12:16])
+		out[20], out[21] = typ, code
+		out = append(out, b[:28]...)
+		binary.BigEndian.PutUint16(out[2:], uint16(len(out)))
+		binary.BigEndian.PutUint16(out[10:], ^checksum.Checksum(out[:20], 0))
+		binary.BigEndian.PutUint16(out[22:], ^checksum.Checksum(out[20:], 0))
+		return out
+	}
+	out := make([]byte, 48)
+	out[0], out[6], out[7] = 0x60, unix.IPPROTO_ICMPV6, 64
+	copy(out[8:], netip.MustParseAddr("fd00::ff").AsSlice())
+	copy(out[24:], b[8:24])
+	out[40], out[41] = typ, code
+	out = append(out, b[:min(len(b), 1200)]...)
+	binary.BigEndian.PutUint16(out[4:], uint16(len(out)-40))
+	pseudo := checksum.Checksum(out[8:40], 0)
+	pseudo = checksum.Combine(pseudo, uint16(len(out)-40))
+	pseudo = checksum.Combine(pseudo, unix.IPPROTO_ICMPV6)
+	binary.BigEndian.PutUint16(out[42:], ^checksum.Checksum(out[40:], pseudo))
+	return out
+}
+
+// TestConnectICMP: a connection attempt ends with the errors of tcp_v4_err and
+// tcp_v6_err.
+func TestConnectICMP(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		family    int
+		to        string
+		typ, code uint8
+		want      unix.Errno // 0: it goes on
+	}{
+		{"no route", unix.AF_INET6, "[fd01::2]:80", 1, 0, unix.ENETUNREACH},
+		{"prohibited", unix.AF_INET6, "[fd01::2]:80", 1, 1, unix.EACCES},
+		{"beyond scope", unix.AF_INET6, "[fd01::2]:80", 1, 2, unix.EHOSTUNREACH},
+		{"address unreachable", unix.AF_INET6, "[fd01::2]:80", 1, 3, unix.EHOSTUNREACH},
+		{"port unreachable", unix.AF_INET6, "[fd01::2]:80", 1, 4, unix.ECONNREFUSED},
+		{"source policy", unix.AF_INET6, "[fd01::2]:80", 1, 5, unix.EACCES},
+		{"reject route", unix.AF_INET6, "[fd01::2]:80", 1, 6, unix.EACCES},
+		{"unknown code", unix.AF_INET6, "[fd01::2]:80", 1, 9, unix.EPROTO},
+		{"hop limit", unix.AF_INET6, "[fd01::2]:80", 3, 0, unix.EHOSTUNREACH},
+		{"parameter problem", unix.AF_INET6, "[fd01::2]:80", 4, 1, unix.EPROTO},
+		{"echo request", unix.AF_INET6, "[fd01::2]:80", 128, 0, 0},
+		{"net unreachable", unix.AF_INET, "10.1.0.2:80", 3, 0, unix.ENETUNREACH},
+		{"host unreachable", unix.AF_INET, "10.1.0.2:80", 3, 1, unix.EHOSTUNREACH},
+		{"port unreachable 4", unix.AF_INET, "10.1.0.2:80", 3, 3, unix.ECONNREFUSED},
+		{"source route failed", unix.AF_INET, "10.1.0.2:80", 3, 5, unix.EOPNOTSUPP},
+		{"source isolated", unix.AF_INET, "10.1.0.2:80", 3, 8, unix.ENONET},
+		{"source isolated, mapped", unix.AF_INET6, "[::ffff:10.1.0.2]:80", 3, 8, unix.ENONET},
+		{"prohibited 4", unix.AF_INET, "10.1.0.2:80", 3, 13, unix.EHOSTUNREACH},
+		{"time to live", unix.AF_INET, "10.1.0.2:80", 11, 0, unix.EHOSTUNREACH},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, la, syn := halfConnected(t, c.family, c.to)
+			la.queue <- [][]byte{icmpAbout(syn, c.typ, c.code)}
+			la.meta <- link.Offload{}
+			if c.want == 0 {
+				if la.settled(); s.Readiness() != 0 {
+					t.Fatalf("readiness %#x", s.Readiness())
+				}
+				return
+			}
+			s.wait(unix.POLLERR)
+			must(t, "connect", s.Connect(addr(c.to)), c.want)
+			must(t, "SO_ERROR", s.TakeError(), 0)
+		})
+	}
+}
+
+// TestConnectICMPForeign: errors about another connection, or an address that
+// is not the stack's, leave an attempt alone.
+func TestConnectICMPForeign(t *testing.T) {
+	for name, change := range map[string]func(syn []byte){
+		"source port":      func(b []byte) { b[41] ^= 1 },
+		"destination port": func(b []byte) { b[43] ^= 1 },
+		"source":           func(b []byte) { b[23] ^= 1 },
+		"destination":      func(b []byte) { b[39] ^= 1 },
+		"protocol":         func(b []byte) { b[6] = unix.IPPROTO_UDP },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, la, syn := halfConnected(t, unix.AF_INET6, "[fd01::2]:80")
+			other := slices.Clone(syn)
+			change(other)
+			for _, code := range []uint8{1, 3} {
+				la.queue <- [][]byte{icmpAbout(other, 1, code)}
+				la.meta <- link.Offload{}
+			}
+			la.settled()
+			if r := s.Readiness(); r != 0 {
+				t.Fatalf("readiness %#x", r)
+			}
+			la.queue <- [][]byte{icmpAbout(syn, 1, 3)}
+			la.meta <- link.Offload{}
+			s.wait(unix.POLLERR)
+			must(t, "SO_ERROR", s.TakeError(), unix.EHOSTUNREACH)
+		})
+	}
+}
+
+// TestEstablishedICMP: an error about an established connection is none (RFC
+// 5461, 4.1).
+func TestEstablishedICMP(t *testing.T) {
+	la, lb := newPipe(link.IP, false)
+	packets := make(chan []byte, 64)
+	la.drop = func(b []byte) bool {
+		select {
+		case packets <- slices.Clone(b):
+		default:
+		}
+		return false
+	}
+	a, b := newEngine(t, la, "fd00::1/64"), newEngine(t, lb, "fd00::2/64")
+	client, server := connection(t, a, b, "[fd00::2]:0")
+	for _, code := range []uint8{1, 3} {
+		la.queue <- [][]byte{icmpAbout(<-packets, 1, code)}
+		la.meta <- link.Offload{}
+	}
+	la.settled()
+	client.writeAll([]byte("on"))
+	if got := server.readFull(2); string(got) != "on" {
+		t.Errorf("got %q", got)
+	}
+	must(t, "SO_ERROR", client.TakeError(), 0)
+}
+
+// halfConnected is a socket whose SYN, which it returns, has gone out by la.
+func halfConnected(t *testing.T, family int, to string) (*testSock, *pipeLink, []byte) {
+	t.Helper()
+	la, lb := newPipe(link.IP, false)
+	e, err := New(Config{
+		Links:    []link.Link{la},
+		Addrs:    []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00::1/64")},
+		Gateways: []netip.Addr{netip.MustParseAddr("10.0.0.254"), netip.MustParseAddr("fd00::ff")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	s := socket(t, e, family, unix.SOCK_STREAM, 0)
+	must(t, "connect", s.Connect(addr(to)), unix.EINPROGRESS)
+	deadline := time.After(patience)
+	for {
+		select {
+		case bufs := <-lb.queue:
+			if <-lb.meta; bufs[0][9] == unix.IPPROTO_TCP || bufs[0][6] == unix.IPPROTO_TCP {
+				return s, la, bufs[0]
+			}
+		case <-deadline:
+			t.Fatal("no SYN in time")
+		}
+	}
+}
+
+// settled returns when what was queued to be received has been: the last of it
+// is an empty packet.
+func (l *pipeLink) settled() {
+	for range 2 { // the second is taken after the first was delivered
+		l.queue <- [][]byte{{}}
+		l.meta <- link.Offload{}
+	}
+	for len(l.queue) > 0 {
+		time.Sleep(time.Millisecond)
+	}
+}

@@ -119,6 +119,14 @@ func TestNSFragments(t *testing.T) {
 		// Another lease cannot add to this one's packet.
 		other := newClient(t, d, uint32(i+10), Grant{17, tc.host, 7009})
 		other.dropped("a fragment of another's packet", Fragment, func() { other.send(fs[2]) })
+		// Nor take it away by beginning one of the same identification.
+		c.send(fs[0])
+		other.send(fragment(udp(addrPort(tc.host, 7009), peer, big), 77)[0])
+		n := c.counters().TxPackets
+		c.send(fs[1])
+		if c.counters().TxPackets != n+1 {
+			t.Errorf("%v: a fragment was dropped for another lease's", tc.host)
+		}
 	}
 }
 

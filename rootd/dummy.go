@@ -173,9 +173,10 @@ func bindTimeWait(fd int, sa unix.Sockaddr, g Grant, own []int) error {
 	if live {
 		return errLive
 	}
-	// The kernel remembers of a port that all its owners allow reuse, and
-	// then asks no further (inet_csk_get_port). It forgets that when one
-	// listens, which leaves the port to this socket alone.
+	// A kernel may remember of a port that all its owners allow reuse, and
+	// then not ask them (tb->fastreuse in inet_csk_get_port; 6.18 was seen to
+	// ask nevertheless). Every kernel forgets it when one listens, which
+	// leaves the port to this socket alone.
 	if err := unix.Listen(fd, 0); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package rootd
 import (
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
@@ -109,14 +110,21 @@ func TestDummyBesideOwn(t *testing.T) {
 }
 
 // timeWaitPort makes a port of which the kernel has a connection, in TIME_WAIT
-// or alive.
+// or alive: a client's that bound it with SO_REUSEADDR, so that the kernel
+// thinks that all owners of the port allow reuse.
 func timeWaitPort(t *testing.T, alive bool) uint16 {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0") // Go sets SO_REUSEADDR
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := net.Dial("tcp4", l.Addr().String())
+	defer func() { _ = l.Close() }()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+		})
+	}}
+	c, err := d.Dial("tcp4", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,16 +132,16 @@ func timeWaitPort(t *testing.T, alive bool) uint16 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = l.Close()
 	t.Cleanup(func() { _ = c.Close(); _ = s.Close() })
+	port := uint16(c.LocalAddr().(*net.TCPAddr).Port)
 	if !alive {
-		_ = s.Close() // the active close: TIME_WAIT on the server's port
-		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
-		_, _ = c.Read(make([]byte, 1))
-		_ = c.Close()
+		_ = c.Close() // the active close: TIME_WAIT on the client's port
+		_ = s.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_, _ = s.Read(make([]byte, 1))
+		_ = s.Close()
 		time.Sleep(20 * time.Millisecond)
 	}
-	return uint16(l.Addr().(*net.TCPAddr).Port)
+	return port
 }
 
 func TestDummyTimeWait(t *testing.T) {

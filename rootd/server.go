@@ -133,7 +133,7 @@ func (s *Server) disconnectAll() {
 	}
 }
 
-// EndAll, after Serve, ends all leases and lets go of all ports.
+// EndAll ends all leases and lets go of all ports. It is called after Serve.
 func (s *Server) EndAll() {
 	for _, l := range s.allLeases() {
 		s.endLease(l, "rootd stops")
@@ -206,8 +206,8 @@ func closeFile(f *os.File) {
 	}
 }
 
-// CloseDummies, after Serve, closes the sockets behind all grants and nothing
-// else, as the end of the process does. It is for tests that run one server
+// CloseDummies closes the sockets behind all grants and nothing else, as the end
+// of the process does. It is called after Serve, by tests that run one server
 // after another.
 func (s *Server) CloseDummies() {
 	for _, l := range s.allLeases() {

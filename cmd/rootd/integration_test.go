@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -281,6 +282,36 @@ func (h *host) nothingLeft() {
 			h.t.Errorf("file %s", n.Name())
 		}
 	}
+}
+
+// Leases that end together do not wait long for each other.
+func TestIntegrationManyLeases(t *testing.T) {
+	h := newHost(t)
+	h.start()
+	const n = 30
+	lease := regexp.MustCompile(`rdt\d+`)
+	var conns []*proto.Conn
+	begin := time.Now()
+	for range n {
+		c, _ := h.hello()
+		if _, err := c.Ephemeral(proto.UDP, proto.Both, 20); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	t.Logf("%d leases with 40 grants each: %v", n, time.Since(begin))
+	begin = time.Now()
+	for _, c := range conns {
+		_ = c.Close()
+	}
+	for len(lease.FindAllString(h.devices(), -1)) > 0 {
+		if time.Since(begin) > 10*time.Second {
+			t.Fatalf("devices stay\n%s", h.devices())
+		}
+	}
+	t.Logf("gone after %v", time.Since(begin))
+	h.stop(unix.SIGTERM)
+	h.nothingLeft()
 }
 
 func TestIntegrationCapabilities(t *testing.T) {

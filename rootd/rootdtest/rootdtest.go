@@ -32,7 +32,6 @@ type Datapath struct {
 	grants  map[rootd.Grant]uint32
 	reach   map[uint32][]netip.Prefix
 	ends    map[int]int // the far end of each device
-	removed []int
 }
 
 // NewDatapath makes one.

@@ -14,9 +14,10 @@ import (
 
 // cutter is a link that cuts packets which exceed the MTU of their path into
 // fragments, so that netstack need not: it would cut by the link's MTU, and
-// gives all fragments of IPv4 the same identification. TCP keeps to the path
-// MTU by itself, and a program that wants no fragments has been answered
-// EMSGSIZE before.
+// gives all fragments of IPv4 the same identification. A program that wants no
+// fragments has been answered EMSGSIZE before. TCP keeps to the path MTU by
+// itself, but knows none where loopback addresses are concerned; its segments
+// are left to the link's segmentation.
 type cutter struct {
 	link.Link
 	// pathMTU is the MTU of the path to an address in bytes, 0 if there is
@@ -31,6 +32,7 @@ func (c *cutter) MTU() int { return link.MaxPacket }
 func (c *cutter) Send(pkts []link.Packet) (int, error) {
 	first := 0 // of those not sent
 	for i := range pkts {
+		c.segment(&pkts[i])
 		parts := c.cut(&pkts[i])
 		if parts == nil {
 			continue
@@ -45,6 +47,18 @@ func (c *cutter) Send(pkts []link.Packet) (int, error) {
 	}
 	n, err := c.Link.Send(pkts[first:])
 	return first + n, err
+}
+
+// segment asks the link to cut a TCP packet that is larger than the link's MTU.
+func (c *cutter) segment(p *link.Packet) {
+	mtu := c.Link.MTU()
+	if !p.NeedsCsum || p.GSO != link.GSONone || p.CsumOffset != header.TCPChecksumOffset || p.Len() <= mtu || int(p.HdrLen) >= mtu {
+		return
+	}
+	p.GSO, p.GSOSize = link.GSOTCP4, uint16(mtu)-p.HdrLen
+	if p.Bufs[0][0]>>4 == 6 {
+		p.GSO = link.GSOTCP6
+	}
 }
 
 // cut gives the fragments of a packet, nil if it need not be cut.

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -19,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/alptrace/alptrace/rootd"
 	"github.com/alptrace/alptrace/rootd/proto"
 )
 
@@ -374,6 +377,79 @@ func TestIntegrationRestart(t *testing.T) {
 	}
 	h.stop(unix.SIGTERM)
 	h.nothingLeft()
+}
+
+// Killed at random moments under load, the daemon always comes back with the
+// lease, and with what the lease was told that it has.
+func TestIntegrationKilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("twenty restarts")
+	}
+	h := newHost(t)
+	h.start()
+	c, w := h.hello()
+	port := grant(t, c, proto.Item{Proto: proto.TCP, Addr: any4})[0]
+	for i := range 20 {
+		known := make(chan map[uint16]bool)
+		go func() { known <- churn(c) }()
+		time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond)
+		h.stop(unix.SIGKILL)
+		have := <-known
+		h.start()
+		c = h.dial()
+		if _, err := c.Resume(w.Lease, w.Token); err != nil {
+			t.Fatalf("kill %d: %v", i, err)
+		}
+		text, err := c.Status()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var st rootd.Status
+		if err := json.Unmarshal(text, &st); err != nil || len(st.Leases) != 1 || st.Leases[0].Naked > 0 {
+			t.Fatalf("kill %d: %v, %s", i, err, text)
+		}
+		if h.binds("tcp", port) {
+			t.Errorf("kill %d: port %d is free", i, port)
+		}
+		// What the lease was told that it has it has: asking again for a port
+		// of its own changes nothing, and the books show as many at least.
+		items := []proto.Item{{Proto: proto.TCP, Addr: any4, Port: port}}
+		for p := range have {
+			items = append(items, proto.Item{Proto: proto.UDP, Addr: any4, Port: p})
+		}
+		if st.Leases[0].Grants < len(items) {
+			t.Errorf("kill %d: %d grants of %d", i, st.Leases[0].Grants, len(items))
+		}
+		grant(t, c, items...)
+		if _, err := c.Release(items[1:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.stop(unix.SIGTERM)
+	h.nothingLeft()
+}
+
+// churn takes and gives ports until the connection ends, and returns those that
+// it has.
+func churn(c *proto.Conn) map[uint16]bool {
+	have := map[uint16]bool{}
+	for {
+		ports, err := c.Ephemeral(proto.UDP, proto.IPv4, 20)
+		if err != nil {
+			return have
+		}
+		items := make([]proto.Item, 0, len(ports))
+		for i, p := range ports {
+			have[p] = true
+			if i%2 == 0 {
+				items = append(items, proto.Item{Proto: proto.UDP, Addr: any4, Port: p})
+				delete(have, p) // given back, or not: not counted on
+			}
+		}
+		if _, err := c.Release(items); err != nil {
+			return have
+		}
+	}
 }
 
 func TestIntegrationReload(t *testing.T) {

@@ -35,8 +35,8 @@ fuzz: ## every fuzz target for FUZZTIME
 lint: ## golangci-lint
 	$(GO) run $(GOLANGCI_LINT) run ./...
 
-generate: ## the seccomp filters again, with libseccomp
-	@scripts/deps.sh gcc libc6-dev libseccomp-dev pkg-config
+generate: ## the seccomp filters and the eBPF programs again
+	@scripts/deps.sh gcc libc6-dev libseccomp-dev pkg-config clang llvm
 	CGO_ENABLED=1 $(GO) generate -tags libseccomp ./...
 
 install: build ## into PREFIX, with the man page

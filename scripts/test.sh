@@ -8,17 +8,18 @@
 #   unit        the tests of every package
 #   transcript  small programs, natively and under alptrace, line for line
 #   apps        real programs
+#   sharing     rootd: things are killed at random, and nobody else notices
 #   gostd       the Go standard library's own tests, under alptrace
 # shellcheck disable=SC2317 # functions are called by a name that is made
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-all=(format vet filter unit transcript apps gostd)
+all=(format vet filter unit transcript apps sharing gostd)
 suites=("$@")
 ((${#suites[@]})) || suites=("${all[@]}")
 
 # Tests of long runs are bounded one by one; these bound a suite.
-declare -A limit=([unit]=5m [transcript]=8m [apps]=15m [gostd]=10m)
+declare -A limit=([unit]=5m [transcript]=8m [apps]=15m [sharing]=10m [gostd]=10m)
 
 mkdir -p out
 log=$PWD/out/test.log
@@ -62,6 +63,7 @@ suite_filter() { scripts/filter-check.sh; }
 suite_unit() { go_test unit; }
 suite_transcript() { go_test transcript; }
 suite_apps() { go_test apps; }
+suite_sharing() { go_test sharing; }
 suite_gostd() { GOSTD_TABLE=$PWD/out/gostd.txt go_test gostd && cat out/gostd.txt; }
 
 for s in "${suites[@]}"; do
@@ -70,7 +72,7 @@ done
 
 command -v go >/dev/null || { echo "test.sh: Go is needed: https://go.dev/dl/" >&2; exit 1; }
 mapfile -t apps <test/apps/packages.txt
-scripts/deps.sh gcc libc6-dev libseccomp-dev pkg-config iproute2 util-linux "${apps[@]}"
+scripts/deps.sh gcc libc6-dev libseccomp-dev pkg-config clang llvm iproute2 util-linux "${apps[@]}"
 rm -f out/test-totals
 
 for s in "${suites[@]}"; do

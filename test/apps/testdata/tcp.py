@@ -8,6 +8,11 @@ import time
 
 
 def answer(c):
+    with c:
+        echo(c)
+
+
+def echo(c):
     while True:
         data = c.recv(65536)
         if not data:

@@ -25,15 +25,15 @@ type Core struct {
 	losses                       losses
 	dup, corrupt, jitter, jumper stream
 
-	flight flight
-	last   time.Duration // the latest departure of those in order
-	held   int           // memory of packets in the Core, bytes
-	groups uint64
-	cut    []byte // where segments are made
+	flight  flight
+	last    time.Duration // the latest departure of those in order
+	held    int           // memory of packets in the Core, bytes
+	groups  uint64
+	cut     []byte // where segments are made
 	cutting cutting
-	emit  func(seg []byte) // is emitted
-	free   [2]freeList
-	stats  Stats
+	emit    func(seg []byte) // is emitted
+	free    [2]freeList
+	stats   Stats
 }
 
 // maxHeld bounds the memory of the packets in a Core.

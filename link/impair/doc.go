@@ -8,24 +8,24 @@
 // or for want of room, and behind it a medium, where they are lost by chance.
 // Each direction has both, in this order:
 //
-//	split GSO > queue (RED, CoDel...) > rate > down > loss > dup > corrupt > delay, jitter, reorder > coalesce
+//		split GSO > queue (RED, CoDel...) > rate > down > loss > dup > corrupt > delay, jitter, reorder > coalesce
 //
-//  1. A packet still to be cut (GSO) is cut into segments of the link's MTU, so
-//     that a loss is one segment's loss and a queue of 100 packets holds 100.
-//  2. Without a rate there is no queue. With one, the packet joins the queue,
-//     whose discipline may drop it or mark it (ECN); it leaves when all before
-//     it have been serialised at the rate, or in the delivery opportunities of
-//     a trace.
-//  3. What has been serialised enters the medium. While the link is down all of
-//     it is lost, as is what reaches the queue. Then chance decides, in this
-//     order: loss, duplication, corruption. A lost packet has used up the rate,
-//     as on a real link.
-//  4. Each packet (the duplicate on its own) gets the delay, with its own draw
-//     of the jitter. A packet never overtakes another one unless reordering was
-//     asked for: one that drew less waits for the one in front, so jitter much
-//     larger than the packets' spacing raises the mean delay.
-//  5. Neighbouring segments of one packet that depart at the same time are made
-//     one packet again, which changes nothing but the cost.
+//	 1. A packet still to be cut (GSO) is cut into segments of the link's MTU, so
+//	    that a loss is one segment's loss and a queue of 100 packets holds 100.
+//	 2. Without a rate there is no queue. With one, the packet joins the queue,
+//	    whose discipline may drop it or mark it (ECN); it leaves when all before
+//	    it have been serialised at the rate, or in the delivery opportunities of
+//	    a trace.
+//	 3. What has been serialised enters the medium. While the link is down all of
+//	    it is lost, as is what reaches the queue. Then chance decides, in this
+//	    order: loss, duplication, corruption. A lost packet has used up the rate,
+//	    as on a real link.
+//	 4. Each packet (the duplicate on its own) gets the delay, with its own draw
+//	    of the jitter. A packet never overtakes another one unless reordering was
+//	    asked for: one that drew less waits for the one in front, so jitter much
+//	    larger than the packets' spacing raises the mean delay.
+//	 5. Neighbouring segments of one packet that depart at the same time are made
+//	    one packet again, which changes nothing but the cost.
 //
 // # Time
 //

@@ -296,9 +296,9 @@ func TestTrace(t *testing.T) {
 	}
 	for _, k := range []struct{ sizes, want []int }{
 		{[]int{1500, 1500, 1500, 1500, 1500, 1500}, []int{2, 5, 5, 10, 12, 15}},
-		{[]int{748, 748, 748, 748}, []int{2, 2, 5, 5}},      // two fill one
+		{[]int{748, 748, 748, 748}, []int{2, 2, 5, 5}},     // two fill one
 		{[]int{1000, 1000, 1000, 1000}, []int{2, 5, 5, 5}}, // the second goes in two parts
-		{[]int{9000}, []int{15}},                            // 9004 bytes are six
+		{[]int{9000}, []int{15}},                           // 9004 bytes are six
 	} {
 		got := departures(k.sizes...)
 		if len(got) != len(k.want) {

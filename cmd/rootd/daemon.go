@@ -48,8 +48,9 @@ func daemon(ctx context.Context, o *options) error {
 	if err != nil {
 		return errors.Join(err, d.Detach())
 	}
+	trailing := rootd.NewTrailing(silence{g}, log)
 	s, err := rootd.New(rootd.Config{
-		Datapath: paths{d}, Guard: silence{g}, Logger: log, State: o.state, MaxFiles: files, Room: mapRoom,
+		Datapath: paths{d}, Guard: trailing, Logger: log, State: o.state, MaxFiles: files, Room: mapRoom,
 	}, access)
 	if err != nil {
 		return errors.Join(err, d.Detach())
@@ -57,11 +58,13 @@ func daemon(ctx context.Context, o *options) error {
 	leave, err := serve(ctx, o, s, log)
 	if leave || err != nil && len(s.Status(0).Leases) > 0 {
 		log.Info("rootd ends; leases wait for the next one")
+		trailing.Close()
 		return errors.Join(err, d.Detach())
 	}
 	s.EndAll()
+	trailing.Close()
 	log.Info("rootd ends; nothing is left")
-	return errors.Join(err, g.Close(), d.Destroy())
+	return errors.Join(err, g.Close(), d.Destroy(), os.Remove(held.Name()))
 }
 
 // serve listens until it is told to stop; leave means that another daemon will

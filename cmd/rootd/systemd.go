@@ -101,17 +101,28 @@ func notify(state string) error {
 }
 
 // lock makes sure that there is one daemon for each socket. The lock goes with
-// the process.
+// the process; a daemon that ends in order removes the file first, so the one
+// that is locked has to be the one that is there.
 func lock(socket string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil { //nolint:gosec // clients pass through
 		return nil, err
 	}
-	f, err := os.OpenFile(socket+".lock", os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
+	name := socket + ".lock"
+	for {
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			return nil, errors.Join(fmt.Errorf("another rootd runs for %s: %w", socket, err), f.Close())
+		}
+		mine, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if there, err := os.Stat(name); err == nil && os.SameFile(mine, there) {
+			return f, nil
+		}
+		_ = f.Close()
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("another rootd runs for %s: %w", socket, err), f.Close())
-	}
-	return f, nil
 }

@@ -84,7 +84,7 @@ func newLab(t *testing.T) *lab {
 		t.Skip("root is needed, to make network namespaces")
 	}
 	l := &lab{t: t, dir: filepath.Join(programs.dir, t.Name())}
-	l.pins = "/sys/fs/bpf/alptrace-" + t.Name()
+	l.pins = fmt.Sprintf("/sys/fs/bpf/alptrace-%s-%d", t.Name(), os.Getpid())
 	if err := os.MkdirAll(l.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -269,6 +269,7 @@ func (l *lab) startRootd(flags ...string) {
 		programs.rootd, "--socket", l.socket(), "--pins", l.pins, "--table", "alptrace", "--log-level", "warn",
 	}, flags...)
 	l.rootd = l.start(l.host, false, argv...)
+	l.t.Cleanup(func() { l.rootd.signal(unix.SIGTERM) }) // pins are nobody's namespace
 	for end := time.Now().Add(10 * time.Second); ; {
 		if _, err := l.status(); err == nil {
 			return

@@ -2,20 +2,22 @@ package impair
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/alptrace/alptrace/internal/park"
 )
 
 // realClock is the machine's monotonic time.
 type realClock struct{ origin time.Time }
 
-// RealClock is real time, from now on. Each of its timers is a goroutine and a
-// descriptor of timerfd_create(2): Go's own timers are late by up to a
-// millisecond in a process that is idle, because epoll_wait(2) counts in these.
+// RealClock is real time, from now on. Each of its timers is a goroutine, parked
+// until a descriptor of timerfd_create(2) becomes readable: Go's own timers are
+// late by up to a millisecond in an idle process, because epoll_wait(2) counts
+// in these.
 func RealClock() Clock { return realClock{time.Now()} }
 
 func (c realClock) Now() time.Duration { return time.Since(c.origin) }
@@ -31,8 +33,8 @@ const (
 
 type realTimer struct {
 	clock realClock
-	file  *os.File
-	fd    int // of file, valid until closed
+	lot   *park.Lot
+	fd    int // of lot, valid until closed
 	f     func()
 	done  chan struct{}
 
@@ -49,7 +51,12 @@ func (c realClock) NewTimer(f func()) (Timer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("timerfd_create: %w", err)
 	}
-	t := &realTimer{clock: c, file: os.NewFile(uintptr(fd), "timerfd"), fd: fd, f: f, done: make(chan struct{}), at: never}
+	lot, err := park.New(fd, "timerfd")
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	t := &realTimer{clock: c, lot: lot, fd: fd, f: f, done: make(chan struct{}), at: never}
 	go t.loop()
 	return t, nil
 }
@@ -70,11 +77,12 @@ func (t *realTimer) Set(at time.Duration) {
 
 func (t *realTimer) loop() {
 	defer close(t.done)
-	var expirations [8]byte
-	for {
-		if _, err := t.file.Read(expirations[:]); err != nil {
-			return // closed
-		}
+	expirations := make([]byte, 8)
+	expired := func() bool {
+		n, err := unix.Read(t.fd, expirations)
+		return n == len(expirations) && err == nil
+	}
+	for t.lot.Wait(expired) {
 		if t.wait() {
 			t.f()
 		}
@@ -114,10 +122,8 @@ func (t *realTimer) wait() bool {
 
 func (t *realTimer) Close() {
 	t.mu.Lock()
-	if !t.closed {
-		t.closed = true
-		t.file.Close()
-	}
+	t.closed = true
 	t.mu.Unlock()
+	_ = t.lot.Close()
 	<-t.done
 }

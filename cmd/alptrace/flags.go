@@ -123,11 +123,11 @@ func (o *options) check(r *rawFlags) error {
 		}
 		o.publish = append(o.publish, p)
 	}
-	return o.agree(r)
+	return o.agree()
 }
 
 // agree refuses flags that contradict each other.
-func (o *options) agree(r *rawFlags) error {
+func (o *options) agree() error {
 	if o.engine == "host" {
 		switch {
 		case o.net != "auto" && o.net != "none":

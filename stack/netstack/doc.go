@@ -46,6 +46,10 @@
 //     kernel's memory for them.
 //   - Datagrams that wait for a neighbour's hardware address may be overtaken
 //     by later ones.
+//   - On a host's own addresses ([Config].Host): SO_BINDTODEVICE and interface
+//     indices are kept and do nothing, raw sockets are EPERM, link-local IPv6
+//     addresses are not the stack's. Bind asks the host's port keeper, and so
+//     waits for its answer.
 //   - AF_UNSPEC on a datagram socket without a port of its own, and bind of a
 //     raw socket, drop what was received and not read.
 package netstack

@@ -466,3 +466,76 @@ exit 0`)...)
 	stack.end(unix.SIGTERM)
 	peer.end(unix.SIGTERM)
 }
+
+// TestHostPathMTU: behind a router whose next network takes 1300 bytes, bulk
+// and datagrams arrive both ways, from both of the host's stacks.
+func TestHostPathMTU(t *testing.T) {
+	h := newSharing(t, "busybox", "curl", "python3")
+	h.stack.data("www/big", 3<<20)
+	h.stack.file("www/page", "page\n")
+	far := newNetns(t)
+	veth(t, "eth1", h.peer.ns, "10.78.0.1/24", far, "10.78.0.2/24")
+	route := func(dst, gw string, mtu int) error {
+		p, err := netlink.ParseIPNet(dst)
+		if err != nil {
+			return err
+		}
+		r := &netlink.Route{Dst: p, Gw: net.ParseIP(gw)}
+		if mtu > 0 { // of a router: a narrow link, but its device must take what comes back
+			r.MTU, r.MTULock = mtu, true
+			dev, err := netlink.LinkByName("eth1")
+			if err != nil {
+				return err
+			}
+			r.LinkIndex, r.Gw = dev.Attrs().Index, nil
+			return netlink.RouteReplace(r)
+		}
+		return netlink.RouteAdd(r)
+	}
+	for _, step := range []struct {
+		ns *netns
+		fn func() error
+	}{
+		{h.peer.ns, func() error { return up("eth1", "fd78::1/64") }},
+		{far, func() error { return up("eth1", "fd78::2/64") }},
+		{h.peer.ns, func() error {
+			for _, f := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
+				if err := os.WriteFile("/proc/sys/net/"+f, []byte("1"), 0); err != nil {
+					return err
+				}
+			}
+			if err := route("10.78.0.2/32", "", 1300); err != nil {
+				return err
+			}
+			return route("fd78::2/128", "", 1300)
+		}},
+		{h.stack.ns, func() error { return route("10.78.0.0/24", "10.77.0.2", 0) }},
+		{h.stack.ns, func() error { return route("fd78::/64", "fd77::2", 0) }},
+		{far, func() error { return route("10.77.0.0/24", "10.78.0.1", 0) }},
+		{far, func() error { return route("fd77::/64", "fd78::1", 0) }},
+	} {
+		if err := step.ns.do(step.fn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there := h.peer.at(far)
+	py := h.stack.testdata("udp.py")
+	udp := there.start(false, "python3", py, "serve", "7000").ready()
+	web := there.serve(false, "8081")
+	own := h.stack.serve(true, "8080")
+	kernel := h.kernel.serve(false, "8082")
+	// The stack first: the kernel must not have learned the path's MTU for it.
+	r := h.stack.start(true, "python3", py, "ask", "7000", "10.78.0.2", "fd78::2").wait()
+	if r.code() != 0 {
+		t.Errorf("datagrams: %s%s", r.out, r.err)
+	}
+	there.bashOn(false, fetch+`
+for a in 10.77.0.1 '[fd77::1]'; do fetch $a 8080; fetch $a 8082; done
+`)
+	h.stack.bash(fetch + `
+for a in 10.78.0.2 '[fd78::2]'; do fetch $a 8081; done
+`)
+	for _, p := range []*proc{udp, web, own, kernel} {
+		p.end(unix.SIGTERM)
+	}
+}

@@ -24,11 +24,19 @@ const (
 // IPPROTO_MPTCP of linux/in.h.
 const protoMPTCP = 262
 
+// Families that run over the host's own IP (linux/socket.h).
+const (
+	familyRDS   = 21 // over TCP
+	familyRXRPC = 33 // over UDP
+	familySMC   = 43 // over TCP
+)
+
 // Socket decides about socket(family, typ, proto); typ has no flags.
 //
 // AF_INET and AF_INET6 belong to the stack. Multipath TCP is refused as a
 // kernel without it refuses (EPROTONOSUPPORT), so that programs fall back to
-// TCP. Everything else (AF_UNIX, AF_NETLINK, AF_VSOCK, ...) is local to the
+// TCP. Families that would use the host's IP are refused as well
+// (EAFNOSUPPORT). Everything else (AF_UNIX, AF_NETLINK, AF_VSOCK, ...) is local to the
 // machine or, as AF_PACKET, guarded by the kernel's own privileges, and stays
 // with the kernel.
 func Socket(family, typ, proto int) Verdict {
@@ -38,6 +46,8 @@ func Socket(family, typ, proto int) Verdict {
 			return Verdict{Refuse, unix.EPROTONOSUPPORT}
 		}
 		return Verdict{Where: Stack}
+	case familyRDS, familyRXRPC, familySMC:
+		return Verdict{Refuse, unix.EAFNOSUPPORT}
 	default:
 		return Verdict{Where: Kernel}
 	}

@@ -72,7 +72,9 @@ done
 
 command -v go >/dev/null || { echo "test.sh: Go is needed: https://go.dev/dl/" >&2; exit 1; }
 mapfile -t apps <test/apps/packages.txt
-scripts/deps.sh gcc libc6-dev libseccomp-dev pkg-config clang llvm iproute2 util-linux "${apps[@]}"
+cc32=()
+[[ $(dpkg --print-architecture) != amd64 ]] || cc32=(gcc-multilib) # the 32-bit programs
+scripts/deps.sh gcc libc6-dev libseccomp-dev pkg-config clang llvm iproute2 util-linux "${cc32[@]}" "${apps[@]}"
 rm -f out/test-totals
 
 for s in "${suites[@]}"; do

@@ -1,6 +1,6 @@
 // Package testprogs builds the small programs that the tests run: C programs
 // linked dynamically and statically, C programs with no libc, and static Go
-// programs. Each prints a transcript of what the socket layer answered, which
+// programs; some of them for 32 bits as well. Each prints a transcript of what the socket layer answered, which
 // depends neither on time nor on scheduling, and ends by itself.
 //
 // The sources are in folders of their own, because a Go package may not hold C
@@ -31,7 +31,47 @@ const (
 	Static  Linkage = "static"  // C, glibc linked in
 	Raw     Linkage = "raw"     // C, no libc, system calls only
 	Go      Linkage = "go"      // Go, static, no cgo
+
+	// The same for the 32-bit architecture that amd64 runs too.
+	M32   Linkage = "m32"   // C, glibc linked in; socketcall(2)
+	Raw32 Linkage = "raw32" // C, no libc; the direct calls, int 0x80
+	Go32  Linkage = "go32"  // Go; socketcall(2)
 )
+
+// thirtyTwo are the C programs that are built for 32 bits as well: those that
+// together have every call and structure whose layout differs.
+var thirtyTwo = map[string]bool{
+	"accept4":          true,
+	"accept_fork":      true,
+	"connect_nonblock": true,
+	"daemon":           true,
+	"epoll_level":      true,
+	"errqueue":         true,
+	"exec_inherit":     true,
+	"ifconf":           true,
+	"ioctls":           true,
+	"iov":              true,
+	"mmsg":             true,
+	"msg_flags":        true,
+	"multicast":        true,
+	"names":            true,
+	"not_sockets":      true,
+	"opts_ip":          true,
+	"opts_ipv6":        true,
+	"opts_socket":      true,
+	"opts_tcp":         true,
+	"pktinfo":          true,
+	"prefork":          true,
+	"scm_rights":       true,
+	"sendfile_splice":  true,
+	"signal_connect":   true,
+	"socket_args":      true,
+	"tcp_echo":         true,
+	"threads":          true,
+	"timeouts":         true,
+	"udp_echo":         true,
+	"wild_ptrs":        true,
+}
 
 // Program is one source of this folder.
 type Program struct {
@@ -56,17 +96,25 @@ func List() ([]Program, error) {
 			return fmt.Errorf("list %s: %w", pattern, err)
 		}
 		for _, n := range names {
-			list = append(list, Program{strings.TrimSuffix(filepath.Base(n), suffix), linkages})
+			p := Program{strings.TrimSuffix(filepath.Base(n), suffix), linkages}
+			if p.Linkages[0] == Dynamic && thirtyTwo[p.Name] && runtime.GOARCH == "amd64" {
+				p.Linkages = append(p.Linkages[:len(linkages):len(linkages)], M32)
+			}
+			list = append(list, p)
 		}
 		return nil
 	}
 	if err := add("c/*.c", ".c", Dynamic, Static); err != nil {
 		return nil, err
 	}
-	if err := add("raw/*.c", ".c", Raw); err != nil {
+	raw, golang := []Linkage{Raw}, []Linkage{Go}
+	if runtime.GOARCH == "amd64" {
+		raw, golang = append(raw, Raw32), append(golang, Go32)
+	}
+	if err := add("raw/*.c", ".c", raw...); err != nil {
 		return nil, err
 	}
-	if err := add("go/*", "", Go); err != nil {
+	if err := add("go/*", "", golang...); err != nil {
 		return nil, err
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
@@ -101,6 +149,9 @@ func BuildLinked(t testing.TB, name string, how Linkage) string {
 	if _, err := exec.LookPath(cmd[0]); err != nil {
 		t.Skipf("no %s here: %v", cmd[0], err)
 	}
+	if how == M32 && !hasLibc32(cmd[0]) {
+		t.Skipf("no 32-bit libc for %s here (gcc-multilib)", cmd[0])
+	}
 	sum, err := contentHash(cmd, sources)
 	if err != nil {
 		t.Fatal(err)
@@ -132,24 +183,37 @@ func recipe(name string, how Linkage) (cmd, sources []string, err error) {
 		return nil, nil, fmt.Errorf("list headers: %w", err)
 	}
 	switch how {
-	case Dynamic, Static:
+	case Dynamic, Static, M32:
 		src := filepath.Join(dir, "c", name+".c")
 		cmd = []string{cc, "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Wno-nonnull", "-Wno-stringop-overflow",
 			"-Wno-stringop-overread", "-pthread", src}
-		if how == Static {
+		switch how {
+		case Static:
 			cmd = append(cmd, "-static")
+		case M32:
+			cmd = append(cmd, "-static", "-m32")
 		}
 		return cmd, append(headers, src), nil
-	case Raw:
+	case Raw, Raw32:
 		src := filepath.Join(dir, "raw", name+".c")
 		cmd = []string{cc, "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-ffreestanding", "-fno-stack-protector",
 			"-fno-pie", "-no-pie", "-nostdlib", "-static", src}
+		if how == Raw32 {
+			cmd = append(cmd, "-m32")
+		}
 		return cmd, append(headers, src), nil
-	case Go:
+	case Go, Go32:
 		src := filepath.Join(dir, "go", name)
 		return []string{"go", "build", "-trimpath", src}, []string{src}, nil
 	}
 	return nil, nil, fmt.Errorf("program %s: unknown linkage %q", name, how)
+}
+
+// hasLibc32 tells whether the C compiler finds a 32-bit static libc: only then
+// does it answer with a path.
+func hasLibc32(cc string) bool {
+	out, err := exec.Command(cc, "-m32", "-print-file-name=libc.a").Output()
+	return err == nil && strings.Contains(string(out), "/")
 }
 
 // compile runs the recipe and moves its result to out in one step, so that
@@ -162,7 +226,7 @@ func compile(cmd []string, out string, how Linkage) error {
 	defer os.RemoveAll(tmp)
 	bin := filepath.Join(tmp, "prog")
 	args := append([]string{}, cmd[1:]...)
-	if how == Go {
+	if how == Go || how == Go32 {
 		args = append([]string{"build", "-o", bin}, cmd[2:]...)
 	} else {
 		args = append(args, "-o", bin)
@@ -170,6 +234,9 @@ func compile(cmd []string, out string, how Linkage) error {
 	c := exec.Command(cmd[0], args...)
 	c.Dir = Dir()
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if how == Go32 {
+		c.Env = append(c.Env, "GOARCH=386")
+	}
 	if text, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", strings.Join(c.Args, " "), err, text)
 	}

@@ -18,6 +18,9 @@ func TestBuild(t *testing.T) {
 		{"tcp_echo", Static, false},
 		{"nolibc_echo", Raw, false},
 		{"gonet", Go, false},
+		{"tcp_echo", M32, false},
+		{"nolibc_echo", Raw32, false},
+		{"gonet", Go32, false},
 	} {
 		t.Run(c.name+"/"+string(c.how), func(t *testing.T) {
 			path := BuildLinked(t, c.name, c.how)

@@ -14,6 +14,9 @@ type call struct {
 	start time.Time
 	tr    callTrace
 
+	compat compatCall // of a 32-bit program: what the call was
+	around [socketcallWindow]byte
+
 	restarted bool // a call with a timeout that a signal interrupted
 }
 
@@ -74,13 +77,15 @@ var handlers = map[int32]func(*call) result{
 
 // serve answers the call, or arranges for that.
 func (c *call) serve() {
+	if c.arch != nativeArch {
+		if r, ok := c.translate(); !ok {
+			c.cancel()
+			c.finish(r)
+			return
+		}
+	}
 	c.cancel()
 	h := handlers[c.nr]
-	if c.arch != nativeArch {
-		c.t.once("arch", "process %d makes 32-bit calls; its sockets are refused", c.tid)
-		c.finish(fail(unix.EAFNOSUPPORT))
-		return
-	}
 	if h == nil {
 		c.finish(toKernel)
 		return

@@ -7,11 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Layout of struct ifreq on 64-bit Linux (netdevice(7)).
-const (
-	sizeofIfreq = 40
-	ifNameSize  = unix.IFNAMSIZ
-)
+// ifNameSize is the space of a name in struct ifreq (netdevice(7)).
+const ifNameSize = unix.IFNAMSIZ
 
 // Commands that x/sys has no name for (linux/sockios.h).
 const (
@@ -52,12 +49,12 @@ func (c *call) ioctl() result {
 	case unix.SIOCGIFCONF:
 		return c.ifconf(arg)
 	}
-	var req [sizeofIfreq]byte
 	if cmd >= 0x8900 && cmd <= 0x89ff {
-		if e := c.read(arg, req[:]); e != 0 {
+		req := make([]byte, c.word().sizeofIfreq())
+		if e := c.read(arg, req); e != 0 {
 			return fail(e)
 		}
-		return c.ifreq(cmd, arg, req[:])
+		return c.ifreq(cmd, arg, req)
 	}
 	return toKernel
 }
@@ -96,26 +93,28 @@ func (c *call) bytesQueued(s *socket, dup int, arg uint64, in bool) result {
 
 // ifconf answers SIOCGIFCONF: the IPv4 addresses of the stack's interfaces.
 func (c *call) ifconf(arg uint64) result {
-	var head [16]byte
-	if e := c.read(arg, head[:]); e != 0 {
+	w := c.word()
+	head := make([]byte, w.sizeofIfconf())
+	if e := c.read(arg, head); e != 0 {
 		return fail(e)
 	}
-	space := int(int32(binary.NativeEndian.Uint32(head[:])))
-	buf := binary.NativeEndian.Uint64(head[8:])
+	space := int(int32(binary.NativeEndian.Uint32(head)))
+	buf := w.uint(head[w:])
+	size := w.sizeofIfreq()
 	var out []byte
 	for _, i := range c.t.engine.Interfaces() {
 		for _, p := range i.Addrs {
 			if !p.Addr().Is4() {
 				continue
 			}
-			var req [sizeofIfreq]byte
+			req := make([]byte, size)
 			copy(req[:ifNameSize-1], i.Name)
 			appendSockaddr(req[:ifNameSize], unix.AF_INET, stack.Addr{IP: p.Addr()})
-			out = append(out, req[:]...)
+			out = append(out, req...)
 		}
 	}
 	if buf != 0 {
-		out = out[:max(0, min(len(out), space/sizeofIfreq*sizeofIfreq))]
+		out = out[:max(0, min(len(out), space/size*size))]
 		if e := c.write(buf, out); e != 0 {
 			return fail(e)
 		}

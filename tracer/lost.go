@@ -52,5 +52,5 @@ func (c *call) recall() (result, bool) {
 
 // repeats tells whether c is the same call as earlier, from the same place.
 func (c *call) repeats(earlier *call) bool {
-	return c.nr == earlier.nr && c.ip == earlier.ip && c.args == earlier.args
+	return c.nr == earlier.nr && c.ip == earlier.ip && c.args == earlier.args && c.around == earlier.around
 }

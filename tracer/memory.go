@@ -66,14 +66,16 @@ func (c *call) readIovecs(addr, n uint64) ([]iovec, int, unix.Errno) {
 	if n > maxIovecs {
 		return nil, 0, unix.EMSGSIZE
 	}
-	raw := make([]byte, n*16)
+	w := c.word()
+	raw := make([]byte, int(n)*w.sizeofIovec())
 	if e := c.read(addr, raw); e != 0 {
 		return nil, 0, e
 	}
 	vec, total := make([]iovec, n), uint64(0)
 	for i := range vec {
-		v := iovec{binary.NativeEndian.Uint64(raw[i*16:]), binary.NativeEndian.Uint64(raw[i*16+8:])}
-		if int64(v.len) < 0 {
+		b := raw[i*w.sizeofIovec():]
+		v := iovec{w.uint(b), w.uint(b[w:])}
+		if w.int(b[w:]) < 0 {
 			return nil, 0, unix.EINVAL
 		}
 		v.len = min(v.len, maxCount-total)

@@ -7,20 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Layout of struct msghdr and struct mmsghdr on 64-bit Linux (sendmsg(2)).
-const (
-	sizeofMsghdr     = 56
-	sizeofMmsghdr    = 64
-	offMsgNamelen    = 8
-	offMsgControllen = 40
-	offMsgFlags      = 48
-	offMsgLen        = 56
-)
-
-// maxControl is the longest ancillary data that is read, bytes
-// (net.core.optmem_max).
-const maxControl = 131072
-
 // transfer is what the calls that move a message have in common.
 type transfer struct {
 	vec     []iovec
@@ -48,29 +34,29 @@ func (c *call) buffer() transfer {
 
 // readMsghdr reads a struct msghdr of sendmsg(2) and recvmsg(2).
 func (c *call) readMsghdr(addr uint64, flags int) (transfer, unix.Errno) {
-	var raw [sizeofMsghdr]byte
-	if e := c.read(addr, raw[:]); e != 0 {
+	w := c.word()
+	var buf [7 * word64]byte
+	raw := buf[:w.sizeofMsghdr()]
+	if e := c.read(addr, raw); e != 0 {
 		return transfer{}, e
 	}
-	m, e := parseMsghdr(&raw)
+	m, e := parseMsghdr(w, raw)
 	if e != 0 {
 		return transfer{}, e
 	}
 	m.flags, m.hdr = flags, addr
-	u64 := binary.NativeEndian.Uint64
-	m.vec, m.total, e = c.readIovecs(u64(raw[16:]), u64(raw[24:]))
+	m.vec, m.total, e = c.readIovecs(w.uint(raw[2*w:]), w.uint(raw[3*w:]))
 	return m, e
 }
 
 // parseMsghdr decodes a struct msghdr but for its iovecs: EINVAL for a negative
 // msg_namelen.
-func parseMsghdr(raw *[sizeofMsghdr]byte) (transfer, unix.Errno) {
-	u64 := binary.NativeEndian.Uint64
+func parseMsghdr(w word, raw []byte) (transfer, unix.Errno) {
 	m := transfer{
-		name:    u64(raw[0:]),
-		nameLen: uint64(binary.NativeEndian.Uint32(raw[offMsgNamelen:])),
-		control: u64(raw[32:]),
-		ctlLen:  u64(raw[offMsgControllen:]),
+		name:    w.uint(raw),
+		nameLen: uint64(binary.NativeEndian.Uint32(raw[w.offMsgNamelen():])),
+		control: w.uint(raw[w.offMsgControl():]),
+		ctlLen:  w.uint(raw[w.offMsgControllen():]),
 	}
 	if int32(m.nameLen) < 0 {
 		return transfer{}, unix.EINVAL
@@ -112,7 +98,7 @@ func (c *call) store(s *socket, m *transfer, data []byte, from stack.Addr, contr
 		if e := c.write(m.name, b[:min(int(m.nameLen), len(b))]); e != 0 {
 			return fail(e)
 		}
-		if e := c.writeUint32(m.hdr+offMsgNamelen, uint32(len(b))); e != 0 {
+		if e := c.writeUint32(m.hdr+c.word().offMsgNamelen(), uint32(len(b))); e != 0 {
 			return fail(e)
 		}
 	}
@@ -121,41 +107,19 @@ func (c *call) store(s *socket, m *transfer, data []byte, from stack.Addr, contr
 
 // storeControl writes ancillary data and the flags of a msghdr.
 func (c *call) storeControl(m *transfer, control []byte, flags int, r result) result {
-	if uint64(len(control)) > m.ctlLen {
-		control = truncateControl(control, int(m.ctlLen))
+	w := c.word()
+	control, cut := w.putControl(control, m.ctlLen)
+	if cut {
 		flags |= unix.MSG_CTRUNC
 	}
 	if e := c.write(m.control, control); e != 0 {
 		return fail(e)
 	}
-	var tail [16]byte
-	binary.NativeEndian.PutUint64(tail[:], uint64(len(control)))
-	binary.NativeEndian.PutUint32(tail[8:], uint32(flags))
-	if e := c.write(m.hdr+offMsgControllen, tail[:12]); e != 0 {
+	var tail [word64 + 4]byte // msg_controllen and msg_flags
+	w.put(tail[:], uint64(len(control)))
+	binary.NativeEndian.PutUint32(tail[w:], uint32(flags))
+	if e := c.write(m.hdr+w.offMsgControllen(), tail[:w+4]); e != 0 {
 		return fail(e)
 	}
 	return r
-}
-
-// truncateControl cuts ancillary data to space bytes as put_cmsg in the kernel
-// does: a message whose header does not fit is dropped, one whose data does not
-// fit says how much is there.
-func truncateControl(control []byte, space int) []byte {
-	for off := 0; off < len(control); {
-		if space-off < unix.SizeofCmsghdr {
-			return control[:off]
-		}
-		n := int(binary.NativeEndian.Uint64(control[off:]))
-		if n < unix.SizeofCmsghdr {
-			return control[:off] // no message
-		}
-		if n > space-off {
-			binary.NativeEndian.PutUint64(control[off:], uint64(space-off))
-			return control[:space]
-		}
-		if off += (n + 7) &^ 7; off > space {
-			return control[:space]
-		}
-	}
-	return control
 }

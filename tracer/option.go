@@ -42,7 +42,7 @@ func (c *call) getsockopt() result {
 		e := s.takeError(dup)
 		s.mu.Unlock()
 		n = copy(val, binary.NativeEndian.AppendUint32(nil, uint32(e)))
-	} else if n, e = s.ep.GetOption(level, name, val); e != 0 {
+	} else if n, e = c.word().getOption(s.ep, level, name, val); e != 0 {
 		return fail(e)
 	}
 	c.traceValue(val[:n])
@@ -69,6 +69,7 @@ func (c *call) setsockopt() result {
 	}
 	short := len(val) < min(int(size), maxOption)
 	c.traceValue(val)
+	val = c.word().widenOption(level, name, val)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.ep.SetOption(level, name, val); e != 0 {

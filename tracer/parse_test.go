@@ -58,62 +58,22 @@ func FuzzParseSockaddr(f *testing.F) {
 }
 
 func FuzzParseMsghdr(f *testing.F) {
-	f.Add(make([]byte, sizeofMsghdr))
-	f.Add(bytes.Repeat([]byte{0xff}, sizeofMsghdr))
+	f.Add(make([]byte, word64.sizeofMsghdr()))
+	f.Add(bytes.Repeat([]byte{0xff}, word64.sizeofMsghdr()))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var raw [sizeofMsghdr]byte
-		copy(raw[:], b)
-		m, e := parseMsghdr(&raw)
-		if e != 0 {
-			if int32(binary.NativeEndian.Uint32(raw[offMsgNamelen:])) >= 0 {
-				t.Fatalf("refused with %v", e)
+		for _, w := range []word{word32, word64} {
+			raw := make([]byte, w.sizeofMsghdr())
+			copy(raw, b)
+			m, e := parseMsghdr(w, raw)
+			if e != 0 {
+				if int32(binary.NativeEndian.Uint32(raw[w:])) >= 0 {
+					t.Fatalf("refused with %v", e)
+				}
+				continue
 			}
-			return
-		}
-		if m.nameLen > maxSockaddr || m.name == 0 && m.nameLen != 0 {
-			t.Fatalf("name of %d bytes at %#x", m.nameLen, m.name)
-		}
-	})
-}
-
-// cmsg is a control message with n bytes of data.
-func cmsg(n int) []byte {
-	b := make([]byte, unix.CmsgSpace(n))
-	binary.NativeEndian.PutUint64(b, uint64(unix.CmsgLen(n)))
-	return b
-}
-
-func TestTruncateControl(t *testing.T) {
-	two := append(cmsg(4), cmsg(8)...) // 24 and 24 bytes
-	for _, c := range []struct{ space, left, second int }{
-		{0, 0, 0}, {15, 0, 0}, {16, 16, 0}, {19, 19, 0}, {24, 24, 0}, {30, 24, 0}, {40, 40, 16}, {47, 47, 23},
-	} {
-		b := truncateControl(bytes.Clone(two), c.space)
-		if len(b) != c.left {
-			t.Errorf("space %d: %d bytes left, want %d", c.space, len(b), c.left)
-		}
-		if c.second == 0 {
-			continue
-		}
-		if n := binary.NativeEndian.Uint64(b[24:]); n != uint64(c.second) {
-			t.Errorf("space %d: the second message says %d bytes, want %d", c.space, n, c.second)
-		}
-	}
-}
-
-func FuzzTruncateControl(f *testing.F) {
-	f.Add(append(cmsg(4), cmsg(8)...), 30)
-	f.Add(make([]byte, 32), 20)
-	f.Fuzz(func(t *testing.T, control []byte, space int) {
-		if space < 0 || space >= len(control) || len(control) < unix.SizeofCmsghdr {
-			return
-		}
-		control = control[:len(control)&^7]
-		if space >= len(control) {
-			return
-		}
-		if b := truncateControl(control, space); len(b) > space {
-			t.Fatalf("%d bytes in a space of %d", len(b), space)
+			if m.nameLen > maxSockaddr || m.name == 0 && m.nameLen != 0 {
+				t.Fatalf("name of %d bytes at %#x", m.nameLen, m.name)
+			}
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package tracer
 
 import (
-	"encoding/binary"
 	"sync"
 	"time"
 
@@ -157,7 +156,7 @@ func (c *call) receiveStream(s *socket, dup int, m *transfer) result {
 		}
 		r := value(n)
 		if m.hdr != 0 { // a stream names no source
-			if e := c.writeUint32(m.hdr+offMsgNamelen, 0); e != 0 {
+			if e := c.writeUint32(m.hdr+c.word().offMsgNamelen(), 0); e != 0 {
 				return fail(e)
 			}
 			return c.storeControl(m, nil, 0, r)
@@ -189,11 +188,10 @@ func (c *call) recvmmsg() result {
 	}
 	var timeout time.Duration
 	if c.args[4] != 0 {
-		var ts [16]byte
-		if e := c.read(c.args[4], ts[:]); e != 0 {
+		sec, nsec, e := c.timespec(c.args[4])
+		if e != 0 {
 			return fail(e)
 		}
-		sec, nsec := int64(binary.NativeEndian.Uint64(ts[:])), int64(binary.NativeEndian.Uint64(ts[8:]))
 		if sec < 0 || nsec < 0 || nsec >= 1e9 {
 			return fail(unix.EINVAL)
 		}
@@ -232,8 +230,9 @@ type batch struct {
 
 // take receives datagrams until the batch is full: waiting if it is not.
 func (b *batch) take(c *call, dup int) result {
+	w := c.word()
 	for b.done < b.n {
-		hdr := c.args[1] + b.done*sizeofMmsghdr
+		hdr := c.args[1] + b.done*uint64(w.sizeofMmsghdr())
 		m, e := c.readMsghdr(hdr, b.flags&^unix.MSG_WAITFORONE)
 		if e != 0 {
 			return b.result(fail(e))
@@ -252,7 +251,7 @@ func (b *batch) take(c *call, dup int) result {
 			return later
 		}
 		if r.err == 0 {
-			r.err = c.writeUint32(hdr+offMsgLen, uint32(r.val))
+			r.err = c.writeUint32(hdr+w.offMsgLen(), uint32(r.val))
 		}
 		if r.err != 0 {
 			return b.result(fail(r.err))

@@ -48,8 +48,9 @@ func (c *call) sendmmsg() result {
 		return toKernel
 	}
 	n := min(uint64(uint32(c.args[2])), maxIovecs)
+	w := c.word()
 	for i := range n {
-		hdr := c.args[1] + i*sizeofMmsghdr
+		hdr := c.args[1] + i*uint64(w.sizeofMmsghdr())
 		m, e := c.readMsghdr(hdr, int(c.int32(3)))
 		r := errno(e)
 		if e == 0 {
@@ -67,7 +68,7 @@ func (c *call) sendmmsg() result {
 			}
 			return r
 		}
-		if e := c.writeUint32(hdr+offMsgLen, uint32(r.val)); e != 0 {
+		if e := c.writeUint32(hdr+w.offMsgLen(), uint32(r.val)); e != 0 {
 			return fail(e)
 		}
 	}
@@ -103,14 +104,8 @@ func (c *call) send(s *socket, dup int, m *transfer) result {
 		return fail(e)
 	}
 	msg.Data = data
-	if m.ctlLen > 0 {
-		if m.ctlLen > maxControl {
-			return fail(unix.ENOBUFS)
-		}
-		msg.Control = make([]byte, m.ctlLen)
-		if e := c.read(m.control, msg.Control); e != 0 {
-			return fail(e)
-		}
+	if msg.Control, e = c.readControl(m); e != 0 {
+		return fail(e)
 	}
 	return c.sendMessage(s, dup, &msg)
 }
@@ -196,10 +191,7 @@ func (c *call) sendStream(s *socket, dup int, m *transfer) result {
 			return fail(e)
 		}
 	}
-	if m.ctlLen > maxControl {
-		return fail(unix.ENOBUFS)
-	}
-	if e := c.read(m.control, make([]byte, m.ctlLen)); e != 0 {
+	if _, e := c.readControl(m); e != 0 {
 		return fail(e)
 	}
 	// TCP ignores the address and what ancillary data it does not know; an

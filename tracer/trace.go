@@ -89,7 +89,7 @@ func (c *call) announce(r result) {
 	if !c.tr.ours && (c.nr != unix.SYS_SOCKET || r.how == continued) {
 		return
 	}
-	s := syntaxOf(c.nr)
+	s := c.syntax()
 	b := fmt.Appendf(nil, "%-7d %s(", c.tid, s.name)
 	for i, arg := range s.args {
 		if i > 0 {

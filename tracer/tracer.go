@@ -129,10 +129,15 @@ func (t *Tracer) once(cause string, format string, args ...any) {
 func (c *call) lookup() (s *socket, dup int, ok bool) {
 	s, dup, ok, err := c.t.sockets.Lookup(int(c.tid), int(int32(c.args[0])))
 	if err == unix.EPERM {
-		c.t.once("dumpable", "process %d cannot be looked into (it is not dumpable, or execute-only); its sockets are not served", c.tid)
+		c.onceUnseen()
 	}
 	if ok {
 		s.seen(c)
 	}
 	return s, dup, ok
+}
+
+// onceUnseen warns of a process whose memory and descriptors are closed to us.
+func (c *call) onceUnseen() {
+	c.t.once("dumpable", "process %d cannot be looked into (it is not dumpable, or execute-only); its sockets are not served", c.tid)
 }

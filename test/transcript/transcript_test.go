@@ -22,7 +22,7 @@ var (
 	nativeRuns = flag.Int("native-runs", 1, "run each program natively `N` times, all of which must agree")
 	nativeOnly = flag.Bool("native-only", false, "do not run the programs under alptrace")
 	binary     = flag.String("alptrace", "", "the alptrace `FILE` to test instead of a fresh build")
-	allEngines = flag.Bool("all", false, "run static programs under every engine too")
+	allEngines = flag.Bool("all", false, "run static and 32-bit programs under every engine too")
 )
 
 // needsRoot are the programs that test what only root may do.
@@ -122,10 +122,10 @@ func (b *bench) compare(t *testing.T, name string, how testprogs.Linkage) {
 	}
 }
 
-// engines are those under which a program of this linkage runs. What a static
-// program adds is how it calls, which does not depend on the engine.
+// engines are those under which a program of this linkage runs. What a static or
+// a 32-bit program adds is how it calls, which does not depend on the engine.
 func engines(how testprogs.Linkage) []string {
-	if how == testprogs.Static && !*allEngines {
+	if (how == testprogs.Static || how == testprogs.M32) && !*allEngines {
 		return []string{"netstack"}
 	}
 	return []string{"netstack", "host"}

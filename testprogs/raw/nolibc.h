@@ -30,6 +30,16 @@ static long call6(long n, long a, long b, long c, long d, long e, long f)
 	return r;
 }
 #define START "xor %ebp, %ebp\n mov %rsp, %rdi\n and $-16, %rsp\n call entry\n"
+#elif defined(__i386__)
+static long call6(long n, long a, long b, long c, long d, long e, long f)
+{
+	long r, x[2] = {n, f};
+
+	__asm__ volatile("push %%ebp\n mov 4(%%eax), %%ebp\n mov (%%eax), %%eax\n int $0x80\n pop %%ebp"
+			 : "=a"(r) : "0"(x), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e) : "memory", "cc");
+	return r;
+}
+#define START "xor %ebp, %ebp\n and $-16, %esp\n call entry\n"
 #elif defined(__aarch64__)
 static long call6(long n, long a, long b, long c, long d, long e, long f)
 {

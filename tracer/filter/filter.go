@@ -30,11 +30,14 @@
 // Conditions compare only those 32 bits of an int argument that the kernel
 // reads, so that garbage in the upper half is no way around the filter.
 //
-// Of the foreign architectures, a 32-bit program (i386 by int 0x80 on amd64,
-// arm on arm64) has all its socket calls trapped, socketcall(2) included,
-// whatever the family; the notification's seccomp_data.arch tells. Its calls
-// that no socket needs are allowed. Calls of any other architecture, and x32's
-// on amd64, answer ENOSYS.
+// A 32-bit program (i386 by int 0x80 or the like on amd64, arm on arm64) has the
+// same calls trapped under the same conditions; the notification's
+// seccomp_data.arch tells. Sockets of AF_RDS, AF_RXRPC and AF_SMC are trapped
+// too, because libseccomp cannot tell them from others in socketcall(2). Of
+// that, i386's way to make any call on sockets, everything but socketpair is
+// trapped whatever its arguments, which are in memory; the tracer lets continue
+// what the filter would have (see SendFlags and RecvFlags). Calls of any other
+// architecture, and x32's on amd64, answer ENOSYS.
 //
 // The programs are made by the command in gen from libseccomp; filter_*.pfc is
 // the readable form of what filter_*.bin holds.
@@ -44,6 +47,16 @@ import (
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
+)
+
+// SendFlags and RecvFlags are the flags of messages for which sendto and recvfrom
+// are trapped though they have no address: a stand-in cannot honour them.
+const (
+	SendFlags = unix.MSG_OOB | unix.MSG_DONTROUTE | msgProbe | unix.MSG_CONFIRM |
+		unix.MSG_MORE | unix.MSG_ZEROCOPY | unix.MSG_FASTOPEN
+	RecvFlags = unix.MSG_OOB | unix.MSG_TRUNC | unix.MSG_ERRQUEUE
+
+	msgProbe = 0x10 // MSG_PROBE, which golang.org/x/sys/unix does not have
 )
 
 //go:generate go run -tags libseccomp ./gen

@@ -150,20 +150,59 @@ func TestForeign(t *testing.T) {
 		{"amd64", archAMD64, 0x40000000 | 41, [6]uint64{2}, errno | 38}, // x32 socket
 		{"amd64", archAMD64, 0x40000000, [6]uint64{}, errno | 38},       // x32 read
 		{"amd64", archPPC64, 3, [6]uint64{}, errno | 38},
-		{"amd64", archI386, 3, [6]uint64{}, allow},            // read
-		{"amd64", archI386, 102, [6]uint64{1}, notify},        // socketcall
-		{"amd64", archI386, 359, [6]uint64{1}, notify},        // socket
-		{"amd64", archI386, 362, [6]uint64{}, notify},         // connect
-		{"amd64", archI386, 369, [6]uint64{}, notify},         // sendto
-		{"amd64", archI386, 371, [6]uint64{}, notify},         // recvfrom
-		{"amd64", archI386, 417, [6]uint64{}, notify},         // recvmmsg_time64
-		{"amd64", archI386, 54, [6]uint64{0, 0x541b}, notify}, // ioctl FIONREAD
-		{"amd64", archI386, 425, [6]uint64{}, errno | 38},     // io_uring_setup
-		{"arm64", archARM, 281, [6]uint64{2}, notify},         // socket
-		{"arm64", archARM, 289, [6]uint64{}, notify},          // send
-		{"arm64", archARM, 291, [6]uint64{}, notify},          // recv
-		{"arm64", archARM, 3, [6]uint64{}, allow},             // read
+		{"amd64", archI386, 3, [6]uint64{}, allow},                           // read
+		{"amd64", archI386, 359, [6]uint64{unix.AF_UNIX}, allow},             // socket
+		{"amd64", archI386, 359, [6]uint64{unix.AF_NETLINK}, allow},          //
+		{"amd64", archI386, 359, [6]uint64{unix.AF_INET}, notify},            //
+		{"amd64", archI386, 359, [6]uint64{unix.AF_INET6}, notify},           //
+		{"amd64", archI386, 359, [6]uint64{43}, notify},                      // AF_SMC
+		{"amd64", archI386, 360, [6]uint64{unix.AF_INET}, allow},             // socketpair
+		{"amd64", archI386, 361, [6]uint64{}, notify},                        // bind
+		{"amd64", archI386, 362, [6]uint64{}, notify},                        // connect
+		{"amd64", archI386, 363, [6]uint64{}, notify},                        // listen
+		{"amd64", archI386, 364, [6]uint64{}, notify},                        // accept4
+		{"amd64", archI386, 365, [6]uint64{}, notify},                        // getsockopt
+		{"amd64", archI386, 366, [6]uint64{}, notify},                        // setsockopt
+		{"amd64", archI386, 367, [6]uint64{}, notify},                        // getsockname
+		{"amd64", archI386, 368, [6]uint64{}, notify},                        // getpeername
+		{"amd64", archI386, 369, [6]uint64{3, 1, 2, 0, 0, 9}, allow},         // sendto
+		{"amd64", archI386, 369, [6]uint64{3, 1, 2, 0x4000, 0}, allow},       // MSG_NOSIGNAL
+		{"amd64", archI386, 369, [6]uint64{3, 1, 2, 0x8000, 0}, notify},      // MSG_MORE
+		{"amd64", archI386, 369, [6]uint64{3, 1, 2, 0, 1}, notify},           //
+		{"amd64", archI386, 370, [6]uint64{}, notify},                        // sendmsg
+		{"amd64", archI386, 371, [6]uint64{3, 1, 2, 0x42}, allow},            // recvfrom, MSG_PEEK|MSG_DONTWAIT
+		{"amd64", archI386, 371, [6]uint64{3, 1, 2, 0x20, 0}, notify},        // MSG_TRUNC
+		{"amd64", archI386, 371, [6]uint64{3, 1, 2, 0, 0x8000_0000}, notify}, //
+		{"amd64", archI386, 372, [6]uint64{}, notify},                        // recvmsg
+		{"amd64", archI386, 373, [6]uint64{}, notify},                        // shutdown
+		{"amd64", archI386, 337, [6]uint64{}, notify},                        // recvmmsg
+		{"amd64", archI386, 345, [6]uint64{}, notify},                        // sendmmsg
+		{"amd64", archI386, 417, [6]uint64{}, notify},                        // recvmmsg_time64
+		{"amd64", archI386, 54, [6]uint64{0, unix.TCGETS}, allow},            // ioctl
+		{"amd64", archI386, 54, [6]uint64{0, 0x541b}, notify},                // FIONREAD
+		{"amd64", archI386, 54, [6]uint64{0, 0x8912}, notify},                // SIOCGIFCONF
+		{"amd64", archI386, 425, [6]uint64{}, errno | 38},                    // io_uring_setup
+		{"arm64", archARM, 281, [6]uint64{unix.AF_INET}, notify},             // socket
+		{"arm64", archARM, 281, [6]uint64{unix.AF_UNIX}, allow},              //
+		{"arm64", archARM, 285, [6]uint64{}, notify},                         // accept
+		{"arm64", archARM, 289, [6]uint64{3, 1, 2, 0, 1}, allow},             // send
+		{"arm64", archARM, 289, [6]uint64{3, 1, 2, unix.MSG_OOB}, notify},    //
+		{"arm64", archARM, 290, [6]uint64{3, 1, 2, 0, 1}, notify},            // sendto
+		{"arm64", archARM, 291, [6]uint64{3, 1, 2, 0, 1}, allow},             // recv
+		{"arm64", archARM, 291, [6]uint64{3, 1, 2, unix.MSG_TRUNC}, notify},  //
+		{"arm64", archARM, 292, [6]uint64{3, 1, 2, 0, 1}, notify},            // recvfrom
+		{"arm64", archARM, 417, [6]uint64{}, notify},                         // recvmmsg_time64
+		{"arm64", archARM, 3, [6]uint64{}, allow},                            // read
 		{"arm64", archAMD64, 41, [6]uint64{2}, errno | 38},
+	}
+	for call := range uint64(22) { // socketcall
+		want := uint32(notify)
+		if call == 0 || call == 8 || call == 21 { // none, socketpair, none
+			want = allow
+		}
+		if got := eval(t, load(t, "amd64"), archI386, 102, [6]uint64{call, 0xffff}); got != want {
+			t.Errorf("i386 socketcall %d: action %#x, want %#x", call, got, want)
+		}
 	}
 	for _, tt := range tests {
 		if got := eval(t, load(t, tt.goarch), tt.arch, tt.nr, tt.args); got != tt.want {

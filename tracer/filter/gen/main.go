@@ -8,9 +8,8 @@
 // Run it from the package's folder: go generate -tags libseccomp.
 //
 // Rules are added for an architecture at a time and merged, because libseccomp
-// gives a rule to every architecture of a filter, and the foreign ones want
-// fewer conditions: their calls are multiplexed (socketcall(2)), or so rare
-// that one more trap costs nothing.
+// gives a rule to every architecture of a filter, and the calls of the foreign
+// ones may be multiplexed (socketcall(2)), where conditions do not reach.
 package main
 
 import (
@@ -20,13 +19,13 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/alptrace/alptrace/tracer/filter"
 	seccomp "github.com/seccomp/libseccomp-golang"
 	"golang.org/x/sys/unix"
 )
 
 // Numbers that golang.org/x/sys/unix does not have.
 const (
-	msgProbe  = 0x10                     // MSG_PROBE
 	afRDS     = 21                       // over TCP
 	afRXRPC   = 33                       // over UDP
 	afSMC     = 43                       // over TCP
@@ -46,21 +45,19 @@ var always = []string{
 	"getsockopt", "setsockopt", "shutdown", "sendmsg", "recvmsg", "sendmmsg", "recvmmsg",
 }
 
+// served are the families whose sockets become stand-ins; refused those that
+// would use the host's own IP.
+var (
+	served  = []uint64{unix.AF_INET, unix.AF_INET6}
+	refused = []uint64{afRDS, afRXRPC, afSMC}
+)
+
 // absent answers ENOSYS: io_uring's socket operations pass seccomp by.
 var absent = []string{"io_uring_setup", "io_uring_enter", "io_uring_register"}
 
-// foreign is what is trapped besides always on a 32-bit architecture; names
-// that it does not have are skipped.
-var foreign = []string{"socket", "sendto", "recvfrom", "send", "recv", "recvmmsg_time64", "socketcall"}
-
-// sendFlags and recvFlags are the flags that a stand-in cannot honour.
-var (
-	sendFlags = []uint64{
-		unix.MSG_OOB, unix.MSG_DONTROUTE, msgProbe, unix.MSG_CONFIRM,
-		unix.MSG_MORE, unix.MSG_ZEROCOPY, unix.MSG_FASTOPEN,
-	}
-	recvFlags = []uint64{unix.MSG_OOB, unix.MSG_TRUNC, unix.MSG_ERRQUEUE}
-)
+// socketcalls are the calls of socketcall(2) that are trapped (linux/net.h):
+// all but socketpair, which is 8.
+var socketcalls = []uint64{1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20}
 
 // targets are the filters to write.
 var targets = []struct {
@@ -151,32 +148,33 @@ func nativeRules(f *seccomp.ScmpFilter) error {
 	for _, name := range absent {
 		r.add(name, seccomp.ActErrno.SetReturnCode(enosys))
 	}
-	for _, family := range []uint64{unix.AF_INET, unix.AF_INET6} {
+	for _, family := range served {
 		r.add("socket", seccomp.ActNotify, masked(0, low32, family))
 	}
-	for _, family := range []uint64{afRDS, afRXRPC, afSMC} {
+	for _, family := range refused {
 		r.add("socket", seccomp.ActErrno.SetReturnCode(noFamily), masked(0, low32, family))
 	}
-	r.add("sendto", seccomp.ActNotify, cond{4, seccomp.CompareNotEqual, []uint64{0}})
-	for _, bit := range sendFlags {
-		r.add("sendto", seccomp.ActNotify, masked(3, bit, bit))
+	for _, name := range []string{"sendto", "recvfrom"} {
+		r.add(name, seccomp.ActNotify, cond{4, seccomp.CompareNotEqual, []uint64{0}})
 	}
-	r.add("recvfrom", seccomp.ActNotify, cond{4, seccomp.CompareNotEqual, []uint64{0}})
-	for _, bit := range recvFlags {
-		r.add("recvfrom", seccomp.ActNotify, masked(3, bit, bit))
-	}
-	for _, cmd := range []uint64{unix.TIOCINQ, unix.TIOCOUTQ, gstampNew, gstampNS} {
-		r.add("ioctl", seccomp.ActNotify, masked(1, low32, cmd))
-	}
-	r.add("ioctl", seccomp.ActNotify, masked(1, 0xffffff00, sockIoctl))
+	r.addFlags("sendto", filter.SendFlags)
+	r.addFlags("recvfrom", filter.RecvFlags)
+	r.addIoctls()
 	return r.err
 }
 
-// foreignRules adds the rules of a 32-bit architecture: every call of a socket
-// is trapped, and ioctl as on 64 bits.
+// foreignRules adds the rules of a 32-bit architecture. Where it has
+// socketcall(2), libseccomp makes of a rule for a call on sockets one for the
+// call itself and one for socketcall, and the latter's conditions on arguments
+// come to nothing: the rules for socketcall itself have none.
 func foreignRules(f *seccomp.ScmpFilter, arch seccomp.ScmpArch) error {
 	r := rules{f: f}
-	for _, name := range append(append([]string{}, always...), foreign...) {
+	if has(arch, "socketcall") {
+		for _, call := range socketcalls {
+			r.add("socketcall", seccomp.ActNotify, cond{0, seccomp.CompareEqual, []uint64{call}})
+		}
+	}
+	for _, name := range append([]string{"recvmmsg_time64"}, always...) {
 		if has(arch, name) {
 			r.add(name, seccomp.ActNotify)
 		}
@@ -184,11 +182,37 @@ func foreignRules(f *seccomp.ScmpFilter, arch seccomp.ScmpArch) error {
 	for _, name := range absent {
 		r.add(name, seccomp.ActErrno.SetReturnCode(enosys))
 	}
+	for _, family := range append(append([]uint64{}, served...), refused...) {
+		r.add("socket", seccomp.ActNotify, masked(0, low32, family))
+	}
+	for _, name := range []string{"sendto", "recvfrom"} {
+		r.add(name, seccomp.ActNotify, cond{4, seccomp.CompareNotEqual, []uint64{0}})
+	}
+	r.addFlags("sendto", filter.SendFlags)
+	r.addFlags("recvfrom", filter.RecvFlags)
+	if has(arch, "send") && !has(arch, "socketcall") {
+		r.addFlags("send", filter.SendFlags)
+		r.addFlags("recv", filter.RecvFlags)
+	}
+	r.addIoctls()
+	return r.err
+}
+
+// addFlags traps a call that moves a message if it has any of the flags.
+func (r *rules) addFlags(name string, flags uint64) {
+	for bit := uint64(1); bit <= flags; bit <<= 1 {
+		if flags&bit != 0 {
+			r.add(name, seccomp.ActNotify, masked(3, bit, bit))
+		}
+	}
+}
+
+// addIoctls traps what ioctl does with sockets.
+func (r *rules) addIoctls() {
 	for _, cmd := range []uint64{unix.TIOCINQ, unix.TIOCOUTQ, gstampNew, gstampNS} {
 		r.add("ioctl", seccomp.ActNotify, masked(1, low32, cmd))
 	}
 	r.add("ioctl", seccomp.ActNotify, masked(1, 0xffffff00, sockIoctl))
-	return r.err
 }
 
 // has reports whether arch has the call, multiplexed calls included.

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"github.com/alptrace/alptrace/link/impair"
 	"github.com/alptrace/alptrace/link/relay"
 	"github.com/alptrace/alptrace/rootd/proto"
 	"github.com/spf13/pflag"
@@ -22,6 +23,7 @@ type options struct {
 	publish  []relay.Publish
 	rootd    string // the socket of rootd
 	engine   string
+	impair   impair.Config
 	pcap     string
 	trace    string
 	stats    bool
@@ -39,6 +41,7 @@ type rawFlags struct {
 	net, engine, pcap, trace string
 	rootd                    string
 	addrs, gateways, publish []string
+	impair                   impairFlags
 	stats, debug             bool
 	version, help            bool
 }
@@ -54,6 +57,9 @@ func flagSet(r *rawFlags) *pflag.FlagSet {
 	f.StringArrayVar(&r.publish, "publish", nil, "relay: a port of the host leads to one of the stack: `SPEC` is [ADDR:]HOSTPORT[:PORT][/udp] (repeatable)")
 	f.StringVar(&r.rootd, "rootd", proto.DefaultSocket, "host: where rootd listens, as the path of a `SOCKET`")
 	f.StringVar(&r.engine, "engine", "netstack", "the `ENGINE` that serves the sockets: netstack or host")
+	f.StringVar(&r.impair.both, "impair", "", "make the network worse, both ways, as \"delay=50ms loss=1%\": words of `SPEC` (docs/impair.md)")
+	f.StringVar(&r.impair.in, "impair-in", "", "what is received only: `SPEC`")
+	f.StringVar(&r.impair.out, "impair-out", "", "what is sent only: `SPEC`")
 	f.StringVar(&r.pcap, "pcap", "", "write every packet in and out to `FILE` (pcapng)")
 	f.StringVar(&r.trace, "trace", "", "write a line for every socket call to `FILE`, or to standard error")
 	f.Lookup("trace").NoOptDefVal = noValue
@@ -123,7 +129,38 @@ func (o *options) check(r *rawFlags) error {
 		}
 		o.publish = append(o.publish, p)
 	}
+	var err error
+	if o.impair, err = r.impair.parse(); err != nil {
+		return err
+	}
 	return o.agree()
+}
+
+// impairFlags are --impair, --impair-in and --impair-out.
+type impairFlags struct{ both, in, out string }
+
+// parse reads them; what is said of one direction replaces what is said of both.
+func (f *impairFlags) parse() (c impair.Config, err error) {
+	for _, k := range []struct {
+		name, spec string
+		to         []*impair.Spec
+	}{
+		{"impair", f.both, []*impair.Spec{&c.In, &c.Out}},
+		{"impair-in", f.in, []*impair.Spec{&c.In}},
+		{"impair-out", f.out, []*impair.Spec{&c.Out}},
+	} {
+		if k.spec == "" {
+			continue
+		}
+		s, err := impair.Parse(k.spec)
+		if err != nil {
+			return c, fmt.Errorf("--%s: %w", k.name, err)
+		}
+		for _, to := range k.to {
+			*to = s
+		}
+	}
+	return c, nil
 }
 
 // agree refuses flags that contradict each other.
@@ -136,6 +173,8 @@ func (o *options) agree() error {
 			return errors.New("--engine host has the host's own addresses: --addr, --gw and --publish do not apply")
 		case o.pcap != "":
 			return errors.New("--engine host has no link to capture on: --pcap does not apply")
+		case o.impair != impair.Config{}:
+			return errors.New("--engine host has no link to impair: --impair does not apply")
 		}
 	}
 	// Addresses, gateways and published ports of its own are for the relay.
@@ -160,6 +199,9 @@ func (o *options) agree() error {
 		}
 		if o.pcap != "" {
 			return errors.New("--net none has no link to capture on: --pcap does not apply")
+		}
+		if (o.impair != impair.Config{}) {
+			return errors.New("--net none has no link to impair: --impair does not apply")
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alptrace/alptrace/link/impair"
 	"github.com/alptrace/alptrace/link/relay"
 	"github.com/alptrace/alptrace/rootd/proto"
 )
@@ -36,6 +37,9 @@ func TestParse(t *testing.T) {
 		{"--trace f true", options{trace: "-", argv: []string{"f", "true"}}},
 		{"--pcap f.pcapng true", options{pcap: "f.pcapng"}},
 		{"--pcap=f.pcapng true", options{pcap: "f.pcapng"}},
+		{"--impair delay=5ms true", options{impair: impair.Config{In: impair.Spec{Delay: 5e6}, Out: impair.Spec{Delay: 5e6}}}},
+		{"--impair-out loss=50% --impair delay=5ms true", options{impair: impair.Config{In: impair.Spec{Delay: 5e6}, Out: impair.Spec{Loss: 0.5}}}},
+		{"--impair-in dup=50% true", options{impair: impair.Config{In: impair.Spec{Dup: 0.5}}}},
 		{"--net host true", options{net: "host"}},
 		{"--net host --rootd /tmp/s --pcap f true", options{net: "host", rootd: "/tmp/s", pcap: "f"}},
 		{"--net relay true", options{net: "relay"}},
@@ -124,6 +128,9 @@ func TestParseErrors(t *testing.T) {
 		{"--engine host --gw 10.0.0.1 true", "do not apply"},
 		{"--engine host --publish 80:80 true", "do not apply"},
 		{"--engine host --pcap f true", "--pcap does not apply"},
+		{"--engine host --impair loss=1% true", "--impair does not apply"},
+		{"--net none --impair-in loss=1% true", "--impair does not apply"},
+		{"--impair-in los=1% true", `--impair-in: "los=1%": unknown word, want delay`},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			_, err := parse(strings.Fields(c.args))
@@ -150,6 +157,7 @@ func TestUsage(t *testing.T) {
 	text := usage()
 	for _, want := range []string{
 		"--net NETWORK ", "--addr CIDR ", "--gw ADDR ", "--publish SPEC ", "--rootd SOCKET ", "--engine ENGINE ",
+		"--impair SPEC ", "--impair-in SPEC ", "--impair-out SPEC ",
 		"--pcap FILE ", "--trace[=FILE] ", "--stats ", "--debug ", "--version ", "-h, --help ",
 	} {
 		if !strings.Contains(text, want) {

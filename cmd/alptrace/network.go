@@ -11,6 +11,7 @@ import (
 	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/link/capture"
 	hostlink "github.com/alptrace/alptrace/link/host"
+	"github.com/alptrace/alptrace/link/impair"
 	"github.com/alptrace/alptrace/link/relay"
 	"github.com/alptrace/alptrace/link/tun"
 	"github.com/alptrace/alptrace/link/wire"
@@ -23,6 +24,7 @@ import (
 type network struct {
 	engine stack.Engine
 	relay  *relay.Relay // nil unless --net relay
+	impair *impair.Link // nil unless --impair
 	net    string       // as --net says; what auto became
 	files  []*os.File   // to be closed last
 }
@@ -44,9 +46,14 @@ func newNetwork(o *options, log *slog.Logger) (*network, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := n.withCapture(o, bare, log)
+	worse, err := n.withImpairment(o, bare)
 	if err != nil {
 		bare.Close()
+		return nil, err
+	}
+	l, err := n.withCapture(o, worse, log)
+	if err != nil {
+		worse.Close()
 		return nil, err
 	}
 	if l != nil {
@@ -134,6 +141,20 @@ func (n *network) openRelay(o *options, cfg *netstack.Config, log *slog.Logger) 
 	return r, nil
 }
 
+// withImpairment puts --impair around a link: inside of the capture, which has
+// what the stack sees.
+func (n *network) withImpairment(o *options, l link.Link) (link.Link, error) {
+	if l == nil {
+		return nil, nil
+	}
+	w, err := impair.Wrap(l, o.impair)
+	if err != nil {
+		return nil, fmt.Errorf("--impair: %w", err)
+	}
+	n.impair, _ = w.(*impair.Link)
+	return w, nil
+}
+
 // withCapture puts --pcap around a link.
 func (n *network) withCapture(o *options, l link.Link, log *slog.Logger) (link.Link, error) {
 	if o.pcap == "" || l == nil {
@@ -154,6 +175,9 @@ func (n *network) withCapture(o *options, l link.Link, log *slog.Logger) (link.L
 // drain waits until what was sent has left.
 func (n *network) drain(ctx context.Context) {
 	n.engine.Drain(ctx)
+	if n.impair != nil {
+		_ = n.impair.Drain(ctx)
+	}
 	if n.relay != nil {
 		_ = n.relay.Drain(ctx) // what ctx cuts off is lost, as with an orphan of the kernel's
 	}

@@ -95,7 +95,7 @@ func Open(ctx context.Context, cfg Config) (*Link, error) {
 		return nil, err
 	}
 	l.ports = newPorts(l.rpc, l.log)
-	l.ports.start(w)
+	l.ports.start()
 	l.wg.Add(1)
 	go l.stay(conn)
 	return l, nil

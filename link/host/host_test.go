@@ -195,14 +195,22 @@ func TestPool(t *testing.T) {
 	for port = range held {
 		break
 	}
-	if !granted(d, proto.TCP, "0.0.0.0", port) || !granted(d, proto.TCP, "::", port) {
-		t.Errorf("port %d is not granted for both families", port)
+	if !granted(d, proto.TCP, "0.0.0.0", port) || granted(d, proto.TCP, "::", port) {
+		t.Errorf("port %d is not granted for IPv4 alone", port)
+	}
+	both, e := l.Reserve(proto.TCP, any6, true, 0, false)
+	if e != 0 || !granted(d, proto.TCP, "0.0.0.0", both) || !granted(d, proto.TCP, "::", both) {
+		t.Errorf("port %d is not granted for both families: %v", both, e)
 	}
 	if _, e := l.Reserve(proto.TCP, any6, true, port, false); e != 0 {
 		t.Errorf("a port of the pool by its number: %v", e)
 	}
 	l.Release(proto.TCP, lo4, false, port)
 	l.Release(proto.TCP, any6, true, port)
+	until(t, "release of the IPv6 half", func() bool { return !granted(d, proto.TCP, "::", port) })
+	if !granted(d, proto.TCP, "0.0.0.0", port) {
+		t.Errorf("port %d has left the pool", port)
+	}
 	// Echo identifiers of one family.
 	id, e := l.Reserve(proto.ICMPv6, any6, false, 0, false)
 	if e != 0 || !granted(d, proto.ICMPv6, "::", id) || granted(d, proto.ICMPv6, "0.0.0.0", id) {

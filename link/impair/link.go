@@ -23,6 +23,7 @@ type Config struct {
 // Link is a link whose packets suffer.
 type Link struct {
 	link.Link
+	mtu     int
 	clock   Clock
 	timer   Timer // nil if nothing is ever late
 	in, out *way  // nil: untouched
@@ -54,6 +55,11 @@ var _ link.Link = (*Link)(nil)
 // nothing more. The seeds of the two directions are made to differ, so that one
 // Spec for both does not lose the same packets in both.
 //
+// The MTU is the smallest of the link's own and those that the Specs name. If
+// they name none, and that of l is larger than any Ethernet's, as where packets
+// never see a wire, it is 1500 bytes: a network that loses 1% of 64 KiB packets
+// is not like any.
+//
 // Closing the returned link closes l, and loses what is on the way; see
 // [Link.Drain]. Errors are those of a contradictory Spec, and of
 // timerfd_create(2).
@@ -69,7 +75,7 @@ func Wrap(l link.Link, cfg Config) (link.Link, error) {
 	if cfg.In.IsZero() && cfg.Out.IsZero() && !cfg.Live {
 		return l, nil
 	}
-	w := &Link{Link: l, clock: cfg.Clock, armed: never}
+	w := &Link{Link: l, mtu: cfg.mtu(l.MTU()), clock: cfg.Clock, armed: never}
 	if w.clock == nil {
 		w.clock = RealClock()
 	}
@@ -91,6 +97,27 @@ func Wrap(l link.Link, cfg Config) (link.Link, error) {
 	return w, nil
 }
 
+// The MTU of Ethernet, and the largest in use.
+const ethernetMTU, jumboMTU = 1500, 9216
+
+// mtu is the MTU of an impaired link.
+func (c *Config) mtu(own int) int {
+	named := min(c.In.MTU, c.Out.MTU)
+	if named == 0 {
+		named = max(c.In.MTU, c.Out.MTU)
+	}
+	switch {
+	case named != 0:
+		return min(own, named)
+	case own > jumboMTU:
+		return ethernetMTU
+	}
+	return own
+}
+
+// MTU is the largest network-layer packet, bytes; see [Wrap].
+func (l *Link) MTU() int { return l.mtu }
+
 // What the directions add to a seed.
 const seedOut, seedIn = 0, 0x5851f42d4c957f2d
 
@@ -102,7 +129,7 @@ func (l *Link) newWay(s Spec, salt uint64, live bool) (*way, error) {
 		return nil, nil
 	}
 	s.Seed += salt
-	c, err := NewCore(s, l.Medium(), l.MTU(), l.clock.Now())
+	c, err := NewCore(s, l.Medium(), l.mtu, l.clock.Now())
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,34 @@ func TestWrapNothing(t *testing.T) {
 	}
 }
 
+func TestMTU(t *testing.T) {
+	for _, k := range []struct {
+		own      int
+		in, out  string
+		want     int
+		segments uint64 // of 14,000 bytes in GSO
+	}{
+		{1500, "", "loss=1%", 1500, 10},
+		{9000, "", "loss=1%", 9000, 10}, // the sender's MSS
+		{65535, "", "loss=1%", 1500, 10},
+		{65535, "", "loss=1% mtu=65535", 65535, 10},
+		{1500, "mtu=600", "loss=1% mtu=9000", 600, 25},
+		{1500, "mtu=600", "", 600, 0},
+	} {
+		a, b := pair.New(pair.Options{MTU: k.own, Features: link.Features{Csum: true, TSO: true}})
+		l, err := Wrap(a, Config{In: mustParse(t, k.in), Out: mustParse(t, k.out)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = l.Send([]link.Packet{*gso(false, false, 14_000)})
+		if n := l.(*Link).Stats(Out).In; l.MTU() != k.want || n != k.segments {
+			t.Errorf("%+v: MTU %d, %d segments", k, l.MTU(), n)
+		}
+		l.Close()
+		b.Close()
+	}
+}
+
 // TestRoundTrip: both directions, at once, each in its own way, and one
 // goroutine.
 func TestRoundTrip(t *testing.T) {

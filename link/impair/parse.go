@@ -25,6 +25,7 @@ var words = []word{
 	{"reorder", "a percentage, as 1%, or jitter", setReorder},
 	{"rate", "bits per second as 10mbit (bit, kbit, mbit, gbit), or trace:FILE", setRate},
 	{"overhead", "bytes for each packet from 0 to 1000, as 24", setOverhead},
+	{"mtu", "bytes from 576 to 65535, as 1500", setMTU},
 	{"queue", "a limit in packets or bytes, as 100p or 64kb, or red, codel or fq_codel, with perhaps :NAME=VALUE,... behind it", setQueue},
 	{"ecn", "no value", setECN},
 	{"down", "how long and how often, as 3s@10s", setDown},
@@ -131,6 +132,8 @@ func (s *Spec) check() error {
 		return errors.New(`"rate": want a number or a trace, not both`)
 	case s.Overhead < 0 || s.Overhead > 1000:
 		return errors.New(`"overhead": want 0 to 1000 bytes`)
+	case s.MTU != 0 && (s.MTU < minMTU || s.MTU > maxMTU):
+		return errors.New(`"mtu": want 576 to 65535 bytes`)
 	case s.Down < 0 || s.Every < 0 || s.Down != 0 && s.Down >= s.Every:
 		return errors.New(`"down": want the time down shorter than the period, as 3s@10s`)
 	case s.ECN && s.Queue.Kind == DropTail:
@@ -260,6 +263,18 @@ func setOverhead(s *Spec, v string) error {
 		return errWant
 	}
 	s.Overhead = int(n)
+	return nil
+}
+
+// minMTU is what every host must take (RFC 791 3.2); IPv6 needs 1280.
+const minMTU, maxMTU = 576, 65535
+
+func setMTU(s *Spec, v string) error {
+	n, err := strconv.ParseUint(v, 10, 16)
+	if err != nil || n < minMTU {
+		return errWant
+	}
+	s.MTU = int(n)
 	return nil
 }
 

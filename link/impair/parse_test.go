@@ -30,6 +30,7 @@ func TestParse(t *testing.T) {
 		{"rate=1mbit queue=codel:target=10ms,interval=200ms,limit=500p", "rate=1mbit queue=codel:limit=500p,target=10ms,interval=200ms"},
 		{"rate=1mbit queue=fq_codel:flows=64,quantum=300b ecn", "rate=1mbit queue=fq_codel:flows=64,quantum=300b ecn"},
 		{"down=3s@10s", "down=3s@10s"},
+		{"mtu=1280 loss=1%", "loss=1% mtu=1280"},
 		{"rate=trace:" + trace, "rate=trace:" + trace},
 	} {
 		s, err := Parse(k.spec)
@@ -103,6 +104,8 @@ func TestParseErrors(t *testing.T) {
 		{"overhead=24", "overhead", "rate="},
 		{"rate=1mbit overhead=x", "overhead=x", "24"},
 		{"down=3s", "down=3s", "3s@10s"},
+		{"mtu=500", "mtu=500", "576"},
+		{"mtu=70000", "mtu=70000", "65535"},
 		{"down=10s@10s", "down=10s@10s", "3s@10s"},
 		{"seed=0", "seed=0", "7"},
 		{"seed=x", "seed=x", "7"},

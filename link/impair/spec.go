@@ -112,6 +112,7 @@ type Spec struct {
 	Rate          int64   // bit/s; 0 is no limit
 	Trace         *Trace  // instead of Rate
 	Overhead      int     // bytes that each packet takes on the line beyond its own
+	MTU           int     // of the link, if smaller than its own, bytes; 0: see [Wrap]
 	Queue         Queue
 	ECN           bool          // RED and CoDel mark what they can instead of dropping it
 	Down, Every   time.Duration // down for Down at Every, 2*Every, ... after the start
@@ -123,7 +124,7 @@ func (s *Spec) limited() bool { return s.Rate != 0 || s.Trace != nil }
 
 // IsZero reports whether s changes nothing.
 func (s Spec) IsZero() bool {
-	return s.Delay == 0 && s.Jitter == 0 && !s.chancy() && s.Reorder == 0 && !s.limited() && s.Down == 0
+	return s.Delay == 0 && s.Jitter == 0 && !s.chancy() && s.Reorder == 0 && !s.limited() && s.Down == 0 && s.MTU == 0
 }
 
 // chancy reports whether single packets are lost, repeated or damaged.
@@ -160,6 +161,7 @@ func (s Spec) String() string {
 		add(true, "rate=trace:", s.Trace.File)
 	}
 	add(s.Overhead != 0, "overhead=", strconv.Itoa(s.Overhead))
+	add(s.MTU != 0, "mtu=", strconv.Itoa(s.MTU))
 	add(s.Queue != Queue{}, "queue=", s.Queue.String())
 	add(s.ECN, "ecn", "")
 	add(s.Down != 0, "down=", s.Down.String()+"@"+s.Every.String())

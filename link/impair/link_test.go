@@ -264,15 +264,15 @@ type sink struct {
 	at    []time.Duration
 }
 
-func (s *sink) Name() string                   { return "sink" }
-func (s *sink) Medium() link.Medium            { return link.IP }
-func (s *sink) MTU() int                       { return 1500 }
-func (s *sink) HardwareAddr() net.HardwareAddr { return nil }
-func (s *sink) Features() link.Features        { return link.Features{} }
-func (s *sink) Start(func([]link.Packet)) error {
+func (s sink) Name() string                   { return "sink" }
+func (s sink) Medium() link.Medium            { return link.IP }
+func (s sink) MTU() int                       { return 1500 }
+func (s sink) HardwareAddr() net.HardwareAddr { return nil }
+func (s sink) Features() link.Features        { return link.Features{} }
+func (s sink) Start(func([]link.Packet)) error {
 	return nil
 }
-func (s *sink) Close() error { return nil }
+func (s sink) Close() error { return nil }
 func (s *sink) Send(pkts []link.Packet) (int, error) {
 	for range pkts {
 		s.at = append(s.at, s.clock.Now())
@@ -280,9 +280,9 @@ func (s *sink) Send(pkts []link.Packet) (int, error) {
 	return len(pkts), nil
 }
 
-// delays sends n packets, gap apart, and says how much later than asked each
-// came, ascending.
-func delays(t testing.TB, spec string, n int, gap time.Duration) []time.Duration {
+// delays sends n packets of size bytes at a mean rate in packets a second, and
+// says how much later than asked each came, ascending.
+func delays(t testing.TB, spec string, n, size, rate int) []time.Duration {
 	l, b := joined(t, "", spec, false)
 	start := time.Now()
 	got := make([]time.Duration, 0, n)
@@ -297,11 +297,13 @@ func delays(t testing.TB, spec string, n int, gap time.Duration) []time.Duration
 			}
 		}
 	})
-	buf := udp4(200, 1, 0)
-	for range n {
+	buf := udp4(size, 1, 0)
+	for i, began := 0, time.Since(start); i < n; i++ {
+		for i >= int(int64(rate)*int64(time.Since(start)-began)/1e9)+1 {
+			time.Sleep(min(time.Second/time.Duration(rate), 500*time.Microsecond))
+		}
 		binary.BigEndian.PutUint64(buf[32:], uint64(time.Since(start)))
 		_, _ = l.Send([]link.Packet{*packet(buf)})
-		time.Sleep(gap)
 	}
 	select {
 	case <-done:
@@ -352,7 +354,7 @@ func rate(t testing.TB, spec string, length time.Duration, large bool) float64 {
 // TestRealTime: coarse bounds, for any machine; BenchmarkAccuracy has the exact
 // numbers.
 func TestRealTime(t *testing.T) {
-	if d := delays(t, "delay=10ms", 200, 500*time.Microsecond); d[0] < 0 || d[len(d)/2] > 2*time.Millisecond {
+	if d := delays(t, "delay=10ms", 200, 200, 2000); d[0] < 0 || d[len(d)/2] > 2*time.Millisecond {
 		t.Errorf("late by %v to %v, median %v", d[0], d[len(d)-1], d[len(d)/2])
 	}
 	for _, large := range []bool{false, true} {
@@ -381,21 +383,31 @@ func TestIdle(t *testing.T) {
 // time: go test -bench Accuracy -run '^$'.
 func BenchmarkAccuracy(b *testing.B) {
 	for _, procs := range []int{1, runtime.NumCPU()} {
-		for _, d := range []time.Duration{100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond, 200 * time.Millisecond} {
-			b.Run(fmt.Sprintf("delay=%v/procs=%d", d, procs), func(b *testing.B) {
-				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-				late := delays(b, "delay="+d.String(), 1000, time.Millisecond)
-				var sum time.Duration
-				for _, l := range late {
-					sum += l
-				}
-				ms := func(d time.Duration) float64 { return float64(d) / 1e6 }
-				b.ReportMetric(0, "ns/op")
-				b.ReportMetric(ms(d), "asked-ms")
-				b.ReportMetric(ms(d+sum/time.Duration(len(late))), "mean-ms")
-				b.ReportMetric(ms(d+late[len(late)/2]), "median-ms")
-				b.ReportMetric(ms(d+late[len(late)*99/100]), "p99-ms")
-			})
+		for _, load := range []struct {
+			name          string
+			n, size, rate int
+			delays        []time.Duration
+		}{
+			{"idle", 1000, 200, 1000, []time.Duration{100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond, 200 * time.Millisecond}},
+			{"100Mbps", 16_000, 1500, 8_333, []time.Duration{time.Millisecond, 50 * time.Millisecond}},
+			{"1Gbps", 160_000, 1500, 83_333, []time.Duration{time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond}},
+		} {
+			for _, d := range load.delays {
+				b.Run(fmt.Sprintf("delay=%v/load=%s/procs=%d", d, load.name, procs), func(b *testing.B) {
+					defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+					late := delays(b, "delay="+d.String(), load.n, load.size, load.rate)
+					var sum time.Duration
+					for _, l := range late {
+						sum += l
+					}
+					ms := func(d time.Duration) float64 { return float64(d) / 1e6 }
+					b.ReportMetric(0, "ns/op")
+					b.ReportMetric(ms(d), "asked-ms")
+					b.ReportMetric(ms(d+sum/time.Duration(len(late))), "mean-ms")
+					b.ReportMetric(ms(d+late[len(late)/2]), "median-ms")
+					b.ReportMetric(ms(d+late[len(late)*99/100]), "p99-ms")
+				})
+			}
 		}
 		for _, r := range []string{"1mbit", "10mbit", "100mbit", "500mbit", "1gbit"} {
 			for _, large := range []bool{false, true} {
@@ -445,3 +457,27 @@ func BenchmarkCore(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkLink is the cost of a packet with the real clock, from Send to Send.
+func BenchmarkLink(b *testing.B) {
+	for _, spec := range []string{"loss=1%", "delay=1ms", "delay=1ms rate=50gbit queue=fq_codel"} {
+		b.Run(spec, func(b *testing.B) {
+			l, err := Wrap(discard{}, Config{Out: mustParse(b, spec)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			p := []link.Packet{*packet(udp4(1500, 1, 0))}
+			b.SetBytes(1500)
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = l.Send(p)
+			}
+		})
+	}
+}
+
+// discard is a link to nowhere.
+type discard struct{ sink }
+
+func (discard) Send(pkts []link.Packet) (int, error) { return len(pkts), nil }

@@ -24,6 +24,7 @@ type Config struct {
 type Link struct {
 	link.Link
 	mtu     int
+	live    bool
 	clock   Clock
 	timer   Timer // nil if nothing is ever late
 	in, out *way  // nil: untouched
@@ -75,7 +76,7 @@ func Wrap(l link.Link, cfg Config) (link.Link, error) {
 	if cfg.In.IsZero() && cfg.Out.IsZero() && !cfg.Live {
 		return l, nil
 	}
-	w := &Link{Link: l, mtu: cfg.mtu(l.MTU()), clock: cfg.Clock, armed: never}
+	w := &Link{Link: l, mtu: cfg.mtu(l.MTU()), live: cfg.Live, clock: cfg.Clock, armed: never}
 	if w.clock == nil {
 		w.clock = RealClock()
 	}
@@ -289,11 +290,11 @@ func (l *Link) way(d Direction) *way {
 	return l.out
 }
 
-// Set changes the network while it is used; see [Core.Set]. It is an error for
-// a direction that was not impaired, unless Config.Live was set.
+// Set changes the network while it is used; see [Core.Set]. The link must have
+// been made with Config.Live. The MTU stays as it is.
 func (l *Link) Set(d Direction, s Spec) error {
 	w := l.way(d)
-	if w == nil || l.timer == nil {
+	if !l.live {
 		return errors.New("impair: the link was not made to be changed")
 	}
 	s.Seed += [...]uint64{In: seedIn, Out: seedOut}[d]

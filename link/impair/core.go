@@ -204,9 +204,7 @@ func (c *Core) enter(now time.Duration, p *Packet) {
 		c.drop(p, &c.stats.DropsDown)
 		return
 	}
-	if c.queue.len() == 0 && c.server.idle() {
-		c.server.arrive(now)
-	}
+	c.server.arrive(now)
 	c.queue.push(now, p)
 	c.server.serve(now, c)
 }

@@ -127,8 +127,31 @@ func TestCoDelSchedule(t *testing.T) {
 		t.Error("still dropping")
 	}
 	// Soon after, it begins with the rate of drops that it had.
-	if q.state.count < 100 {
-		t.Errorf("count %d was not kept", q.state.count)
+	had := q.state.count - q.state.lastCount
+	for now := 3200 * time.Millisecond; !q.state.dropping; now += time.Millisecond {
+		for q.len() < 20 {
+			q.push(now-50*time.Millisecond, c.filled())
+		}
+		c.Free(q.pop(now))
+	}
+	if q.state.count != had || had < 100 {
+		t.Errorf("count %d, had %d", q.state.count, had)
+	}
+}
+
+// TestCoDelSlow: a packet that takes longer than target to be sent, and the one
+// behind it, are no standing queue (RFC 8289 5.2).
+func TestCoDelSlow(t *testing.T) {
+	c := newCore(t, "rate=100kbit queue=codel")
+	offer(c, 600, 1500, 120*time.Millisecond, func(*Packet) {})
+	c.Push(never/2, packet(udp4(1500, 1, 0)))
+	for i := range 200 { // always one behind the one on the line
+		now := never/2 + time.Duration(i)*120*time.Millisecond + time.Millisecond
+		c.Push(now, packet(udp4(1500, 1, 0)))
+		until(c, now, func(*Packet) {})
+	}
+	if c.stats.DropsEarly != 0 {
+		t.Errorf("%+v", c.stats)
 	}
 }
 

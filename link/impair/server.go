@@ -10,7 +10,8 @@ const never = time.Duration(math.MaxInt64)
 
 // server is the line behind the queue.
 type server interface {
-	// arrive is called before a packet joins an idle line.
+	// arrive is called before a packet joins the queue, after serve: what an
+	// idle line could have sent is gone.
 	arrive(now time.Duration)
 	// serve sends what can be sent until now.
 	serve(now time.Duration, c *Core)

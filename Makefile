@@ -39,12 +39,18 @@ generate: ## the seccomp filters and the eBPF programs again
 	@scripts/deps.sh gcc libc6-dev libseccomp-dev pkg-config clang llvm
 	CGO_ENABLED=1 $(GO) generate -tags libseccomp ./...
 
-install: build ## into PREFIX, with the man page
+install: build ## into PREFIX, with the man pages and rootd's systemd units
 	install -D -m 755 bin/alptrace $(DESTDIR)$(PREFIX)/bin/alptrace
+	install -D -m 755 bin/rootd $(DESTDIR)$(PREFIX)/sbin/rootd
 	install -D -m 644 man/alptrace.1 $(DESTDIR)$(PREFIX)/share/man/man1/alptrace.1
+	install -D -m 644 man/rootd.8 $(DESTDIR)$(PREFIX)/share/man/man8/rootd.8
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for u in dist/systemd/*; do sed 's,/usr/local/sbin,$(PREFIX)/sbin,' $$u >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}; done
 
 uninstall: ## out of PREFIX
-	rm -f $(DESTDIR)$(PREFIX)/bin/alptrace $(DESTDIR)$(PREFIX)/share/man/man1/alptrace.1
+	rm -f $(DESTDIR)$(PREFIX)/bin/alptrace $(DESTDIR)$(PREFIX)/share/man/man1/alptrace.1 \
+		$(DESTDIR)$(PREFIX)/sbin/rootd $(DESTDIR)$(PREFIX)/share/man/man8/rootd.8
+	for u in dist/systemd/*; do rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}; done
 
 clean: ## what was built
 	rm -rf bin out

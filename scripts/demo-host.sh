@@ -39,6 +39,12 @@ done
 # in_ns NAME COMMAND...: unlike ip netns exec it leaves /sys as it is, where rootd
 # pins its programs.
 in_ns() { nsenter --net="/run/netns/$1" -- "${@:2}"; }
+
+# serve NAME COMMAND...: a program that runs until the end.
+serve() {
+	nsenter --net="/run/netns/$1" -- "${@:2}" &
+	pids+=($!)
+}
 user=(setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --)
 
 # show NAME USER COMMAND...: shows the command and runs it in a namespace.
@@ -75,19 +81,19 @@ nginx_conf stack 8080 "the user-space stack"
 mkdir "$dir/peer"
 echo "This page comes from the peer." >"$dir/peer/index.html"
 
-in_ns "$host" "$dir/rootd" --socket "$dir/rootd.sock" --pins "/sys/fs/bpf/alpdemo-$$" --table alpdemo --log-level error &
-pids+=($!)
-in_ns "$peer" busybox httpd -f -p 10.66.0.2:80 -h "$dir/peer" &
-pids+=($!)
-in_ns "$peer" tcpdump -i demo0 -U -w "$dir/peer.pcap" tcp 2>/dev/null &
-pids+=($!)
-in_ns "$host" nginx -c "$dir/kernel.conf" -e "$dir/kernel/error.log" &
-pids+=($!)
-for _ in {1..100}; do [[ -S $dir/rootd.sock ]] && break; sleep 0.05; done
-in_ns "$host" "${user[@]}" "$dir/alptrace" --net host --rootd "$dir/rootd.sock" nginx -c "$dir/stack.conf" -e "$dir/stack/error.log" &
-pids+=($!)
+serve "$host" "$dir/rootd" --socket "$dir/rootd.sock" --pins "/sys/fs/bpf/alpdemo-$$" --table alpdemo --log-level error 2>"$dir/rootd.log"
+for _ in {1..100}; do
+	[[ -S $dir/rootd.sock ]] && break
+	kill -0 "${pids[0]}" 2>/dev/null || { echo "two stacks on one address are not possible here: $(cat "$dir/rootd.log")"; exit 0; }
+	sleep 0.05
+done
+serve "$peer" busybox httpd -f -p 10.66.0.2:80 -h "$dir/peer"
+serve "$peer" tcpdump --immediate-mode -Z root -i demo0 -U -w "$dir/peer.pcap" tcp 2>/dev/null
+serve "$host" nginx -c "$dir/kernel.conf" -e "$dir/kernel/error.log"
+serve "$host" "${user[@]}" "$dir/alptrace" --net host --rootd "$dir/rootd.sock" nginx -c "$dir/stack.conf" -e "$dir/stack/error.log"
 await 8000
 await 8080
+since=$(date +%s.%N) # until then the kernel refused, for nobody was there
 
 printf '\n%s%s%s\n' "$bold" "Two stacks on one address" "$off"
 echo "the host is 10.66.0.1, the peer 10.66.0.2; nginx runs twice on the host:"
@@ -105,19 +111,20 @@ show host root curl -s -w 'from %{local_ip}\n' http://10.66.0.2/
 show host nobody alptrace --net host --rootd "$dir/rootd.sock" curl -s -w 'from %{local_ip}\n' http://10.66.0.2/
 
 heading "4. A port that one stack has, the other refuses"
-printf '%s%s%s\n' "$green" "host: \$ alptrace --net host busybox nc -l -p 8000 -s 10.66.0.1" "$off"
-if in_ns "$host" "${user[@]}" timeout 5 "$dir/alptrace" --net host --rootd "$dir/rootd.sock" busybox nc -l -p 8000 -s 10.66.0.1; then
+printf '%s%s%s\n' "$green" "host: \$ alptrace --net host busybox httpd -f -p 10.66.0.1:8000" "$off"
+if in_ns "$host" "${user[@]}" timeout 5 "$dir/alptrace" --net host --rootd "$dir/rootd.sock" busybox httpd -f -p 10.66.0.1:8000; then
 	fail "it was not refused"
 fi
-printf '%s%s%s\n' "$green" "host: \$ busybox nc -l -p 8080 -s 10.66.0.1" "$off"
-if in_ns "$host" timeout 5 busybox nc -l -p 8080 -s 10.66.0.1; then fail "it was not refused"; fi
+printf '%s%s%s\n' "$green" "host: \$ busybox httpd -f -p 10.66.0.1:8080" "$off"
+if in_ns "$host" timeout 5 busybox httpd -f -p 10.66.0.1:8080; then fail "it was not refused"; fi
 
 heading "5. What the peer saw: the SYN of each connection and its answer"
 sleep 0.3
 printf '%s' "$dim"
 tcpdump -nn -r "$dir/peer.pcap" 'tcp[tcpflags] & tcp-syn != 0' 2>/dev/null | cut -c1-150 | tail -n 12
 printf '%s' "$off"
-resets=$(tcpdump -nn -r "$dir/peer.pcap" 'tcp[tcpflags] & tcp-rst != 0 and src host 10.66.0.1 and tcp src port 8080' 2>/dev/null | wc -l)
+resets=$(tcpdump -tt -nn -r "$dir/peer.pcap" 'tcp[tcpflags] & tcp-rst != 0 and src host 10.66.0.1 and tcp src port 8080' 2>/dev/null |
+	awk -v since="$since" '$1 > since' | wc -l)
 echo "resets from the kernel on the stack's port: $resets"
 ((resets == 0)) || fail "the kernel answered for the stack"
 

@@ -125,3 +125,9 @@ grep -vE 'setsockopt|-1 E' server.trace | sed -E 's, <[0-9.]+>$,,' || true
 printf '%s' "$off"
 
 heading "All of it ran on the user-space stack."
+cd "$OLDPWD"
+if ((EUID == 0)); then
+	scripts/demo-host.sh
+else
+	echo "As root, scripts/demo-host.sh shows it on the host's own address, beside the kernel."
+fi

@@ -26,7 +26,15 @@
 //     a packet that came in on the device Prefix+"fib"), neighbours, qdiscs and
 //     the route's MTU hold.
 //   - Traffic between this host's addresses, and 127.0.0.0/8 and ::1, goes from
-//     lease to lease directly, else over lo. It may be longer than the MTU.
+//     lease to lease directly, else over lo. It may be longer than the MTU. What
+//     goes over lo, TCP's aggregates apart, is at most 16000 bytes of IP packet (or
+//     a fragment): the kernel makes room for a link header only up to the length of
+//     four pages less its overhead (bpf_skb_change_head in bpf-helpers(7)), 16050 bytes with
+//     pages of 4 KiB. Longer ones are counted as [Internal].
+//   - A lease's TCP segment for which the kernel has no socket at the IPv4 address
+//     that it is for is answered by the reset of RFC 9293 section 3.10.7.1, by the
+//     program instead of the kernel, which takes the segment's route for wrong.
+//     Other refusals are the kernel's.
 //   - Multicast, broadcast and IPv6 extension headers (but Fragment) are not
 //     sent and not delivered; ICMP errors that tell of a path MTU are not sent.
 //   - A packet longer than the MTU of its route is dropped, and answered to the

@@ -78,7 +78,12 @@ func (c *client) recv(wait time.Duration) gopacket.Packet {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return decode(buf[10:n])
+	pkt := buf[10:n]
+	if buf[0]&1 != 0 { // a checksum to be filled in
+		start, off := binary.NativeEndian.Uint16(buf[6:]), binary.NativeEndian.Uint16(buf[8:])
+		binary.BigEndian.PutUint16(pkt[start+off:], checksum(pkt[start:]))
+	}
+	return decode(pkt)
 }
 
 // expect waits for a packet for which f is true.

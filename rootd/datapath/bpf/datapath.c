@@ -5,6 +5,7 @@
 // tx runs on what a lease writes to its device: a packet from a grant of that
 // lease goes out as the kernel's routes say, anything else is dropped.
 #include "error.h"
+#include "reset.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -43,8 +44,13 @@ int rx(struct __sk_buff *skb)
 	if (parse_ip(skb, &p) || parse_ports(skb, &p))
 		return TCX_NEXT;
 	int lo = skb->ifindex == LOOPBACK_IFINDEX;
-	if (!receiver(&p, lo ? LOOPBACK_IFINDEX : 0, &g))
-		return TCX_NEXT;
+	if (!receiver(&p, lo ? LOOPBACK_IFINDEX : 0, &g)) {
+		int n = lo ? refuse(skb, &p, &g) : 0;
+		if (n <= 0)
+			return n ? TCX_DROP : TCX_NEXT;
+		count_rx(g.ifindex, n);
+		return bpf_redirect(g.ifindex, 0);
+	}
 	// What the kernel drops as martian is left to it (RFC 1122 3.2.1.3).
 	if (is_group(&p.src) || is_group(&p.dst))
 		return TCX_NEXT;

@@ -18,14 +18,6 @@ struct error6 {
 	u8 quote[QUOTE];
 };
 
-inline_always u16 fold(long sum)
-{
-	u32 s = sum;
-	s = (s & 0xffff) + (s >> 16);
-	s = (s & 0xffff) + (s >> 16);
-	return ~s;
-}
-
 // What error* return if the packet could not be turned into the error.
 enum { FAILED = TCX_DROP };
 

@@ -53,6 +53,13 @@ struct bpf_fib_lookup {
 enum { FIB_SKIP_NEIGH = 4 };
 enum { FIB_SUCCESS, FIB_BLACKHOLE, FIB_UNREACHABLE, FIB_PROHIBIT, FIB_NOT_FWDED, FIB_FWD_DISABLED, FIB_UNSUPP_LWT, FIB_NO_NEIGH, FIB_FRAG_NEEDED };
 
+// struct bpf_sock_tuple of IPv4; the source is the remote end.
+struct tuple4 {
+	be32 src, dst;
+	be16 sport, dport;
+};
+#define CURRENT_NETNS ((u64)-1)
+
 // The fields used of the kernel's own struct sk_buff, wherever they are in this
 // kernel's (CO-RE).
 struct sk_buff {
@@ -91,8 +98,10 @@ static long (*bpf_skb_change_head)(struct __sk_buff *skb, u32 len, u64 flags) = 
 static long (*bpf_skb_adjust_room)(struct __sk_buff *skb, int diff, u32 mode, u64 flags) = (void *)50;
 static long (*bpf_skb_load_bytes_relative)(const struct __sk_buff *skb, u32 off, void *to, u32 len, u32 start) = (void *)68;
 static long (*bpf_fib_lookup)(void *ctx, struct bpf_fib_lookup *p, int len, u32 flags) = (void *)69;
+static void (*bpf_sk_release)(void *sk) = (void *)86;
+static void *(*bpf_skc_lookup_tcp)(void *ctx, struct tuple4 *t, u32 len, u64 netns, u64 flags) = (void *)99;
 static long (*bpf_redirect_neigh)(u32 ifindex, void *nexthop, int len, u64 flags) = (void *)152;
-enum { HDR_START_NET = 1, ADJ_ROOM_MAC = 1 };
+enum { HDR_START_NET = 1, ADJ_ROOM_NET = 0, ADJ_ROOM_MAC = 1 };
 
 // Link layer.
 enum { ETH_HLEN = 14, ETH_P_IP = 0x0800, ETH_P_IPV6 = 0x86dd, PACKET_HOST = 0, LOOPBACK_IFINDEX = 1 };
@@ -139,3 +148,13 @@ struct icmp {
 		struct { be16 id, seq; };
 	};
 };
+
+struct tcp {
+	be16 sport, dport;
+	be32 seq, ack;
+	u8 off, flags; // the first: header length in the upper half, units of 4 bytes
+	be16 window;
+	u16 csum;
+	be16 urgent;
+};
+enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };

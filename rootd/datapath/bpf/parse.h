@@ -81,6 +81,15 @@ inline_always int load(struct __sk_buff *skb, u32 off, void *to, u32 len)
 	return bpf_skb_load_bytes_relative(skb, off, to, len, HDR_START_NET);
 }
 
+// fold makes the Internet checksum of a sum (RFC 1071).
+inline_always u16 fold(long sum)
+{
+	u32 s = sum;
+	s = (s & 0xffff) + (s >> 16);
+	s = (s & 0xffff) + (s >> 16);
+	return ~s;
+}
+
 inline_always int parse4(struct __sk_buff *skb, struct packet *p)
 {
 	struct ip4 h;

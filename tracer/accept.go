@@ -6,16 +6,11 @@ import (
 )
 
 // accept answers accept(2) and accept4(2).
-func (c *call) accept() result {
+func (c *call) accept(s *socket, dup int) result {
 	flags := 0
 	if c.nr == unix.SYS_ACCEPT4 {
 		flags = int(c.int32(3))
 	}
-	s, dup, ok := c.lookup()
-	if !ok {
-		return toKernel
-	}
-	defer unix.Close(dup)
 	if flags&^(unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK) != 0 {
 		return fail(unix.EINVAL)
 	}

@@ -3,12 +3,7 @@ package tracer
 import "golang.org/x/sys/unix"
 
 // bind answers bind(2).
-func (c *call) bind() result {
-	s, dup, ok := c.lookup()
-	if !ok {
-		return toKernel
-	}
-	defer unix.Close(dup)
+func (c *call) bind(s *socket, dup int) result {
 	sa, e := c.readSockaddr(c.args[1], c.int32(2))
 	if e != 0 {
 		return fail(e)

@@ -8,12 +8,7 @@ import (
 )
 
 // connect answers connect(2).
-func (c *call) connect() result {
-	s, dup, ok := c.lookup()
-	if !ok {
-		return toKernel
-	}
-	defer unix.Close(dup)
+func (c *call) connect(s *socket, dup int) result {
 	sa, e := c.readSockaddr(c.args[1], c.int32(2))
 	if e != 0 {
 		return fail(e)

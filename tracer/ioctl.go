@@ -22,12 +22,7 @@ const (
 )
 
 // ioctl answers the network commands of ioctl(2).
-func (c *call) ioctl() result {
-	s, dup, ok := c.lookup()
-	if !ok {
-		return toKernel
-	}
-	defer unix.Close(dup)
+func (c *call) ioctl(s *socket, dup int) result {
 	cmd, arg := uint32(c.args[1]), c.args[2]
 	switch cmd {
 	case unix.SIOCINQ:

@@ -3,12 +3,7 @@ package tracer
 import "golang.org/x/sys/unix"
 
 // listen answers listen(2).
-func (c *call) listen() result {
-	s, dup, ok := c.lookup()
-	if !ok {
-		return toKernel
-	}
-	defer unix.Close(dup)
+func (c *call) listen(s *socket, dup int) result {
 	r := s.listen(dup, int(c.int32(1)))
 	if r.err == unix.EADDRINUSE {
 		c.t.settle()

@@ -1,24 +1,12 @@
 package tracer
 
-import "golang.org/x/sys/unix"
-
 // getsockname answers getsockname(2).
-func (c *call) getsockname() result {
-	s, dup, ok := c.lookup()
-	if !ok {
-		return toKernel
-	}
-	unix.Close(dup)
+func (c *call) getsockname(s *socket, _ int) result {
 	return errno(c.writeSockaddr(c.args[1], c.args[2], s.family, s.ep.LocalAddr()))
 }
 
 // getpeername answers getpeername(2).
-func (c *call) getpeername() result {
-	s, dup, ok := c.lookup()
-	if !ok {
-		return toKernel
-	}
-	unix.Close(dup)
+func (c *call) getpeername(s *socket, _ int) result {
 	peer, e := s.ep.PeerAddr()
 	if e != 0 {
 		return fail(e)

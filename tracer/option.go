@@ -12,12 +12,7 @@ import (
 const maxOption = 1 << 16
 
 // getsockopt answers getsockopt(2).
-func (c *call) getsockopt() result {
-	s, dup, ok := c.lookup()
-	if !ok {
-		return toKernel
-	}
-	defer unix.Close(dup)
+func (c *call) getsockopt(s *socket, dup int) result {
 	level, name := int(c.int32(1)), int(c.int32(2))
 	space, e := c.readUint32(c.args[4])
 	if e != 0 {
@@ -53,12 +48,7 @@ func (c *call) getsockopt() result {
 }
 
 // setsockopt answers setsockopt(2).
-func (c *call) setsockopt() result {
-	s, dup, ok := c.lookup()
-	if !ok {
-		return toKernel
-	}
-	defer unix.Close(dup)
+func (c *call) setsockopt(s *socket, dup int) result {
 	level, name, size := int(c.int32(1)), int(c.int32(2)), c.int32(4)
 	if size < 0 {
 		return fail(unix.EINVAL)

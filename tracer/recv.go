@@ -11,23 +11,13 @@ import (
 
 // recvfrom answers recvfrom(2) where it asks for the address or has flags that
 // a stand-in would not understand; the rest runs natively.
-func (c *call) recvfrom() result {
-	s, dup, ok := c.lookup()
-	if !ok {
-		return toKernel
-	}
-	defer unix.Close(dup)
+func (c *call) recvfrom(s *socket, dup int) result {
 	m := c.buffer()
 	return c.receive(s, dup, &m)
 }
 
 // recvmsg answers recvmsg(2).
-func (c *call) recvmsg() result {
-	s, dup, ok := c.lookup()
-	if !ok {
-		return toKernel
-	}
-	defer unix.Close(dup)
+func (c *call) recvmsg(s *socket, dup int) result {
 	m, e := c.readMsghdr(c.args[1], int(c.int32(2)))
 	if e != 0 {
 		return fail(e)
@@ -177,12 +167,7 @@ func keep(r result, e unix.Errno) result {
 }
 
 // recvmmsg answers recvmmsg(2).
-func (c *call) recvmmsg() result {
-	s, dup, ok := c.lookup()
-	if !ok {
-		return toKernel
-	}
-	defer unix.Close(dup)
+func (c *call) recvmmsg(s *socket, dup int) result {
 	if s.isStream() {
 		return toKernel
 	}

@@ -13,23 +13,13 @@ const (
 
 // sendto answers sendto(2) where it has an address or flags that a stand-in
 // would not understand; the rest runs natively.
-func (c *call) sendto() result {
-	s, dup, ok := c.lookup()
-	if !ok {
-		return toKernel
-	}
-	defer unix.Close(dup)
+func (c *call) sendto(s *socket, dup int) result {
 	m := c.buffer()
 	return c.send(s, dup, &m)
 }
 
 // sendmsg answers sendmsg(2).
-func (c *call) sendmsg() result {
-	s, dup, ok := c.lookup()
-	if !ok {
-		return toKernel
-	}
-	defer unix.Close(dup)
+func (c *call) sendmsg(s *socket, dup int) result {
 	m, e := c.readMsghdr(c.args[1], int(c.int32(2)))
 	if e != 0 {
 		return fail(e)
@@ -38,12 +28,7 @@ func (c *call) sendmsg() result {
 }
 
 // sendmmsg answers sendmmsg(2).
-func (c *call) sendmmsg() result {
-	s, dup, ok := c.lookup()
-	if !ok {
-		return toKernel
-	}
-	defer unix.Close(dup)
+func (c *call) sendmmsg(s *socket, dup int) result {
 	if s.isStream() {
 		return toKernel
 	}

@@ -3,12 +3,7 @@ package tracer
 import "golang.org/x/sys/unix"
 
 // shutdown answers shutdown(2).
-func (c *call) shutdown() result {
-	s, dup, ok := c.lookup()
-	if !ok {
-		return toKernel
-	}
-	defer unix.Close(dup)
+func (c *call) shutdown(s *socket, dup int) result {
 	how := int(c.int32(1))
 	if how < unix.SHUT_RD || how > unix.SHUT_RDWR {
 		return fail(unix.EINVAL)

@@ -124,17 +124,21 @@ func (t *Tracer) once(cause string, format string, args ...any) {
 	t.warn(fmt.Sprintf(format, args...))
 }
 
-// lookup finds the socket that descriptor fd of the calling thread is; ok is
-// false where the kernel is to answer. The caller closes dup.
-func (c *call) lookup() (s *socket, dup int, ok bool) {
-	s, dup, ok, err := c.t.sockets.Lookup(int(c.tid), int(int32(c.args[0])))
-	if err == unix.EPERM {
-		c.onceUnseen()
-	}
-	if ok {
+// ours is an answer for sockets of the engine: f gets the socket that the call's
+// descriptor is, and a duplicate of it. The kernel answers for others.
+func ours(f func(c *call, s *socket, dup int) result) func(*call) result {
+	return func(c *call) result {
+		s, dup, ok, err := c.t.sockets.Lookup(int(c.tid), c.fd())
+		if err == unix.EPERM {
+			c.onceUnseen()
+		}
+		if !ok {
+			return toKernel
+		}
+		defer unix.Close(dup)
 		s.seen(c)
+		return f(c, s, dup)
 	}
-	return s, dup, ok
 }
 
 // onceUnseen warns of a process whose memory and descriptors are closed to us.

@@ -39,7 +39,8 @@ bind = [{ ports = ["unprivileged"] }]
 // daemon is a running rootd.
 type daemon struct {
 	socket string
-	ended  chan error
+	gone   chan struct{} // closed when it has ended
+	err    error         // how, then
 	pid    int
 	ns     netns.NsHandle
 	exe    string
@@ -52,7 +53,7 @@ func startRootd(ctx context.Context, ns netns.NsHandle, exe, dir string) (*daemo
 		return nil, err
 	}
 	name := fmt.Sprintf("albench%d", os.Getpid())
-	d := &daemon{socket: filepath.Join(dir, "rootd.sock"), ended: make(chan error, 1), ns: ns, exe: exe}
+	d := &daemon{socket: filepath.Join(dir, "rootd.sock"), gone: make(chan struct{}), ns: ns, exe: exe}
 	cmd := exec.CommandContext(ctx, exe, "--socket", d.socket, "--policy", policy, "--pins", "/sys/fs/bpf/"+name,
 		"--table", name, "--log-level", "warn")
 	var complaint strings.Builder
@@ -76,7 +77,8 @@ func startRootd(ctx context.Context, ns netns.NsHandle, exe, dir string) (*daemo
 		case started <- err:
 		default:
 		}
-		d.ended <- err
+		d.err = err
+		close(d.gone)
 	}()
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", exe, err)
@@ -89,8 +91,8 @@ func startRootd(ctx context.Context, ns netns.NsHandle, exe, dir string) (*daemo
 			return d, nil
 		}
 		select {
-		case err := <-d.ended:
-			return nil, fmt.Errorf("rootd: %w: %s", err, strings.TrimSpace(complaint.String()))
+		case <-d.gone:
+			return nil, fmt.Errorf("rootd: %w: %s", d.err, strings.TrimSpace(complaint.String()))
 		case <-limit:
 			d.stop()
 			return nil, fmt.Errorf("rootd does not listen after %v: %s", rootdStart, strings.TrimSpace(complaint.String()))
@@ -103,10 +105,10 @@ func startRootd(ctx context.Context, ns netns.NsHandle, exe, dir string) (*daemo
 func (d *daemon) stop() {
 	_ = unix.Kill(d.pid, unix.SIGTERM)
 	select {
-	case <-d.ended:
+	case <-d.gone:
 	case <-time.After(rootdStop):
 		_ = unix.Kill(d.pid, unix.SIGKILL)
-		<-d.ended
+		<-d.gone
 	}
 }
 

@@ -140,13 +140,12 @@ func (l *flowList) push(f *flow) {
 	l.tail = f
 }
 
-func (l *flowList) pop() *flow {
+func (l *flowList) pop() {
 	f := l.head
 	l.head, f.next = f.next, nil
 	if l.head == nil {
 		l.tail = nil
 	}
-	return f
 }
 
 func newFQCoDel(c *Core, q Queue, seed uint64) *fqCodel {

@@ -14,7 +14,7 @@ import (
 // payload begins with seq.
 func udp4(n int, port uint16, seq uint32) []byte {
 	b := make([]byte, n)
-	b[0], b[1], b[8], b[9] = 0x45, 0x02, 64, protoUDP // ECT(0)
+	b[0], b[1], b[8], b[9] = 0x45, 0x02, 64, protoUDP // ECN-capable
 	binary.BigEndian.PutUint16(b[2:], uint16(n))
 	copy(b[12:], []byte{10, 0, 0, 1, 10, 0, 0, 2})
 	binary.BigEndian.PutUint16(b[20:], port)

@@ -15,7 +15,6 @@ type Packet struct {
 
 	queued time.Duration // when it joined the queue
 	size   int           // what it takes on the line, bytes
-	flow   int           // FQ-CoDel's queue
 	next   *Packet       // in the queue or the free list
 
 	// Of a segment cut by the Core: which packet it is of, and its place in it.

@@ -20,7 +20,7 @@ func gso(eth, v6 bool, n int) *link.Packet {
 	var sum uint16
 	if v6 {
 		p.GSO = link.GSOTCP6
-		b[0], b[1], b[6], b[7] = 0x60, 0x20, protoTCP, 64 // ECT(0)
+		b[0], b[1], b[6], b[7] = 0x60, 0x20, protoTCP, 64 // ECN-capable
 		binary.BigEndian.PutUint16(b[4:], uint16(20+n))
 		b[23], b[39] = 1, 2
 		sum = link.Checksum(b[8:40], protoTCP)

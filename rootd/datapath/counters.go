@@ -1,6 +1,11 @@
 package datapath
 
-import "fmt"
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
 
 // Reason is why a packet of a lease was dropped.
 type Reason string
@@ -33,6 +38,20 @@ type Counters struct {
 	Drops              map[Reason]uint64
 }
 
+// txDropped is what a device dropped because its queue was full; 0 if it is gone.
+// Netlink would wait for devices that go.
+func txDropped(name string) uint64 {
+	b, err := os.ReadFile("/sys/class/net/" + name + "/statistics/tx_dropped")
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // Counters sums up a lease's counters; Drops has the reasons that occurred.
 func (d *Datapath) Counters(id uint32) (Counters, error) {
 	d.mu.Lock()
@@ -57,10 +76,8 @@ func (d *Datapath) Counters(id uint32) (Counters, error) {
 			}
 		}
 	}
-	if dev, err := d.nl.LinkByIndex(l.ifindex); err == nil {
-		if st := dev.Attrs().Statistics; st != nil && st.TxDropped > 0 {
-			c.Drops[QueueFull] = st.TxDropped
-		}
+	if n := txDropped(d.deviceName(id)); n > 0 {
+		c.Drops[QueueFull] = n
 	}
 	return c, nil
 }

@@ -111,26 +111,34 @@ type Datapath struct {
 	log *slog.Logger
 	nl  *netlink.Handle
 
-	mu       sync.Mutex
 	objs     progObjects
 	mon      *monitor
-	done     chan struct{} // closed when follow has ended
-	closed   bool
-	leases   map[uint32]*lease
-	owner    map[Grant]uint32 // what is in the map grants
-	ports    portSet
-	devices  map[int]uint32 // the lease of each device
-	attached map[int]bool   // devices that have rx
-	failed   map[int]bool   // of which it was logged that rx cannot be attached
+	done     chan struct{}  // closed when follow has ended
+	removals sync.WaitGroup // added to under mu, and not once closed
+
+	// The kernel deals with links one at a time, and a request may wait for the
+	// end of many devices. So it is made under links, and never under mu, for
+	// which grants wait. Who needs both takes links first.
+	links    sync.Mutex
+	attached map[int]bool // devices that have rx
+	failed   map[int]bool // of which it was logged that rx cannot be attached
 	locals   map[addr]progLocal
-	addrs    []netip.Prefix
 	mtu      int // that lease devices have, bytes
 	fib      int // the index of the device from which routes are looked up
+
+	mu      sync.Mutex
+	closed  bool
+	leases  map[uint32]*lease
+	owner   map[Grant]uint32 // what is in the map grants
+	ports   portSet
+	devices map[int]uint32 // the lease of each device
+	addrs   []netip.Prefix
 }
 
 type lease struct {
 	ifindex    int
 	restricted bool
+	ending     bool // RemoveDevice was called
 	grants     map[Grant]struct{}
 }
 
@@ -142,8 +150,9 @@ func (d *Datapath) Locals() []netip.Prefix {
 	return slices.Clone(d.addrs)
 }
 
-// Leases are the leases that have a device, with its index. After Open these
-// are the leases of an earlier run; their devices may be gone.
+// Leases are the leases that have a device, with its index, until RemoveDevice
+// has returned. After Open these are the leases of an earlier run; their devices
+// may be gone.
 func (d *Datapath) Leases() map[uint32]int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -178,10 +187,19 @@ func (d *Datapath) Detach() error {
 	}
 	d.closed = true
 	d.mu.Unlock()
+	d.removals.Wait()
 	d.mon.close()
 	<-d.done
+	d.links.Lock()
+	defer d.links.Unlock()
 	d.nl.Close()
 	return d.objs.Close()
+}
+
+func (d *Datapath) isClosed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.closed
 }
 
 // Destroy takes everything away: devices, programs, maps, pins.
@@ -194,13 +212,13 @@ func (d *Datapath) Destroy() error {
 	}
 	d.mon.close()
 	<-d.done
-	d.mu.Lock()
-	if !d.closed {
+	d.links.Lock()
+	if !d.isClosed() {
 		if err := deleteLink(d.nl, d.fib); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	d.mu.Unlock()
+	d.links.Unlock()
 	if err := d.Detach(); err != nil {
 		errs = append(errs, err)
 	}

@@ -34,28 +34,40 @@ const tunOffloads = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.T
 // the lease send to reach only (as in SetReach; nil: to anywhere). A lease has
 // one device: unix.EEXIST. A device of that name left over is deleted.
 func (d *Datapath) NewDevice(id uint32, reach []netip.Prefix) (*Device, error) {
+	d.links.Lock()
+	defer d.links.Unlock()
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
+	closed, known := d.closed, d.leases[id] != nil
+	d.mu.Unlock()
+	if closed {
 		return nil, os.ErrClosed
 	}
-	if d.leases[id] != nil {
+	if known {
 		return nil, fmt.Errorf("device of lease %d: %w", id, unix.EEXIST)
 	}
-	dev, err := d.newDevice(d.cfg.Prefix+strconv.FormatUint(uint64(id), 10), id)
+	dev, err := d.newDevice(d.deviceName(id), id)
 	if err != nil {
 		return nil, fmt.Errorf("device of lease %d: %w", id, err)
 	}
-	l := &lease{ifindex: dev.Index, grants: map[Grant]struct{}{}}
-	if err := d.setReach(id, l, reach); err != nil {
-		d.clearReach(id)
+	if err := d.newLease(id, dev.Index, reach); err != nil {
 		_ = dev.File.Close()
 		d.forget(dev.Index)
 		return nil, err
 	}
-	d.leases[id] = l
-	d.devices[dev.Index] = id
 	return dev, nil
+}
+
+func (d *Datapath) newLease(id uint32, index int, reach []netip.Prefix) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := &lease{ifindex: index, grants: map[Grant]struct{}{}}
+	if err := d.setReach(id, l, reach); err != nil {
+		d.clearReach(id)
+		return err
+	}
+	d.leases[id] = l
+	d.devices[index] = id
+	return nil
 }
 
 func (d *Datapath) newDevice(name string, id uint32) (_ *Device, err error) {
@@ -185,17 +197,43 @@ func setSysctl(path, value string) error {
 // RemoveDevice deletes a lease's device, whoever has it open and whether or not
 // the holder made it persistent, with the lease's grants and counters. A device
 // that is gone already is no error; one that is no lease's is ErrNoLease.
+//
+// The grants go at once. The kernel takes tens of milliseconds for the device,
+// in which other calls go on: the lease stays, and is given no grants. After an
+// error it is so too, and RemoveDevice may be tried again.
 func (d *Datapath) RemoveDevice(index int) error {
+	id, err := d.endLease(index)
+	if err != nil {
+		return fmt.Errorf("remove device %d: %w", index, err)
+	}
+	defer d.removals.Done()
+	if err := d.deleteDevice(index); err != nil {
+		return err
+	}
+	d.forget(index)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.devices[index]; ok { // not removed twice at a time
+		delete(d.leases, id)
+		delete(d.devices, index)
+	}
+	return nil
+}
+
+// endLease takes the grants from the lease of a device, which it returns, for
+// good. The caller is to call removals.Done.
+func (d *Datapath) endLease(index int) (uint32, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
-		return os.ErrClosed
+		return 0, os.ErrClosed
 	}
 	id, ok := d.devices[index]
 	if !ok {
-		return fmt.Errorf("remove device %d: %w", index, ErrNoLease)
+		return 0, ErrNoLease
 	}
 	l := d.leases[id]
+	l.ending = true
 	gs := make([]Grant, 0, len(l.grants))
 	for g := range l.grants {
 		gs = append(gs, g)
@@ -204,13 +242,19 @@ func (d *Datapath) RemoveDevice(index int) error {
 	if l.restricted {
 		d.clearReach(id)
 	}
-	if err := deleteLink(d.nl, index); err != nil {
-		return err
+	d.removals.Add(1)
+	return id, nil
+}
+
+// deleteDevice deletes a device with a netlink socket of its own, if there can
+// be one: on the common one all other requests would wait for it.
+func (d *Datapath) deleteDevice(index int) error {
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return deleteLink(d.nl, index)
 	}
-	d.forget(index)
-	delete(d.leases, id)
-	delete(d.devices, index)
-	return nil
+	defer nl.Close()
+	return deleteLink(nl, index)
 }
 
 // forget removes what is kept by a device's index.
@@ -248,6 +292,10 @@ func (d *Datapath) sweep() error {
 		}
 	}
 	return nil
+}
+
+func (d *Datapath) deviceName(lease uint32) string {
+	return d.cfg.Prefix + strconv.FormatUint(uint64(lease), 10)
 }
 
 // isLeaseDevice says whether a name is one that NewDevice gives.

@@ -77,7 +77,7 @@ func (d *Datapath) Add(id uint32, ifindex int, gs []Grant) []error {
 	defer d.mu.Unlock()
 	errs := make([]error, len(gs))
 	l := d.leases[id]
-	if l == nil || l.ifindex != ifindex || d.closed {
+	if l == nil || l.ending || l.ifindex != ifindex || d.closed {
 		for i := range errs {
 			errs[i] = fmt.Errorf("grant to lease %d with device %d: %w", id, ifindex, ErrNoLease)
 		}
@@ -213,7 +213,7 @@ func (d *Datapath) SetReach(id uint32, to []netip.Prefix) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l := d.leases[id]
-	if l == nil || d.closed {
+	if l == nil || l.ending || d.closed {
 		return fmt.Errorf("restrict lease %d: %w", id, ErrNoLease)
 	}
 	return d.setReach(id, l, to)

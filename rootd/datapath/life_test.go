@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -331,6 +332,81 @@ func TestNSMany(t *testing.T) {
 	var val progGrant
 	for it := d.objs.Grants.Iterate(); it.Next(&key, &val); {
 		t.Fatalf("%v is left", key.grant())
+	}
+}
+
+// TestNSEndTogether ends many leases at once: their grants go before the kernel
+// has let go of their devices, and others need not wait.
+func TestNSEndTogether(t *testing.T) {
+	d := open(t, testConfig)
+	const leases = 30
+	var devices []*Device
+	for i := range uint32(leases) {
+		devices = append(devices, newClient(t, d, 100+i, Grant{17, any4, uint16(7000 + i)}).Device)
+	}
+	c := newClient(t, d, 1)
+	start := time.Now()
+	var wg sync.WaitGroup
+	for _, dev := range devices {
+		wg.Go(func() {
+			if err := d.RemoveDevice(dev.Index); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	eventually(t, "grants gone", func() bool {
+		var key progGrantKey
+		var val progGrant
+		return !d.objs.Grants.Iterate().Next(&key, &val)
+	})
+	gone := time.Since(start)
+	names, _ := filepath.Glob("/sys/class/net/dp1[0-9][0-9]")
+	if len(names) < 2 {
+		t.Errorf("%d devices are left when the last grant is gone: grants waited for devices", len(names))
+	}
+	// What one lease had is another's at once, and not its own again.
+	if errs := d.Add(1, c.Index, []Grant{{17, any4, 7000}, {17, any4, 7029}}); errs != nil {
+		t.Error(errs)
+	}
+	granted := time.Since(start)
+	for id, index := range d.Leases() {
+		if id == 1 {
+			continue
+		}
+		if errs := d.Add(id, index, []Grant{{17, any4, 9000}}); errs == nil || !errors.Is(errs[0], ErrNoLease) {
+			t.Errorf("a grant to lease %d while it ends: %v", id, errs)
+		}
+	}
+	wg.Wait()
+	t.Logf("%d leases: grants gone after %v (%d devices left), one given to another after %v, devices gone after %v",
+		leases, gone, len(names), granted, time.Since(start))
+	if ls := d.Leases(); len(ls) != 1 || ls[1] != c.Index {
+		t.Errorf("leases %v", ls)
+	}
+	if names, _ := filepath.Glob("/sys/class/net/dp1[0-9][0-9]"); len(names) > 0 {
+		t.Errorf("devices are left: %v", names)
+	}
+	if err := d.RemoveDevice(devices[0].Index); !errors.Is(err, ErrNoLease) {
+		t.Errorf("removing one again: %v", err)
+	}
+}
+
+// TestNSDetachWhileEnding detaches while a device is being deleted: that is done
+// to the end, and nothing of the lease is left to adopt.
+func TestNSDetachWhileEnding(t *testing.T) {
+	d := open(t, testConfig)
+	c := newClient(t, d, 1, Grant{17, any4, 7000})
+	done := make(chan error, 1)
+	go func() { done <- d.RemoveDevice(c.Index) }()
+	eventually(t, "the lease ends", func() bool { return len(d.Grants(1)) == 0 })
+	if err := d.Detach(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if d = open(t, testConfig); len(d.Leases()) > 0 {
+		t.Errorf("leases %v", d.Leases())
 	}
 }
 

@@ -26,12 +26,12 @@ const (
 func (d *Datapath) follow() {
 	defer close(d.done)
 	for d.mon.wait() {
-		d.mu.Lock()
+		d.links.Lock()
 		var err error
-		if !d.closed {
+		if !d.isClosed() {
 			err = d.sync()
 		}
-		d.mu.Unlock()
+		d.links.Unlock()
 		if err != nil {
 			d.log.Error("following links and addresses", "err", err)
 			// Looked at again after a while: nothing else may change.
@@ -40,7 +40,8 @@ func (d *Datapath) follow() {
 	}
 }
 
-// sync brings programs, addresses, MTU and route lookups up to date.
+// sync brings programs, addresses, MTU and route lookups up to date. links is
+// held in all of it.
 func (d *Datapath) sync() error {
 	links, err := retry(d.nl.LinkList)
 	if err != nil {
@@ -60,6 +61,14 @@ func retry[T any](dump func() ([]T, error)) ([]T, error) {
 	return dump()
 }
 
+// isLease says whether a device is a lease's.
+func (d *Datapath) isLease(index int) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, ok := d.devices[index]
+	return ok
+}
+
 // syncAttached attaches rx to new devices and forgets those that are gone.
 func (d *Datapath) syncAttached(links []netlink.Link) error {
 	masters := map[int]string{}
@@ -69,7 +78,7 @@ func (d *Datapath) syncAttached(links []netlink.Link) error {
 	want := map[int]bool{}
 	for _, l := range links {
 		a := l.Attrs()
-		if _, ours := d.devices[a.Index]; ours || isLeaseDevice(a.Name, d.cfg.Prefix) || a.Index == d.fib {
+		if d.isLease(a.Index) || isLeaseDevice(a.Name, d.cfg.Prefix) || a.Index == d.fib {
 			continue
 		}
 		switch masters[a.MasterIndex] {
@@ -143,7 +152,9 @@ func (d *Datapath) syncLocals(links []netlink.Link) error {
 		}
 	}
 	slices.SortFunc(list, netip.Prefix.Compare)
+	d.mu.Lock()
 	d.addrs = slices.Compact(list)
+	d.mu.Unlock()
 	var errs []error
 	for a, v := range want {
 		if d.locals[a] == v {
@@ -195,7 +206,7 @@ func (d *Datapath) syncMTU(links []netlink.Link) error {
 	d.mtu = mtu
 	var errs []error
 	for _, l := range links {
-		if _, ours := d.devices[l.Attrs().Index]; !ours || l.Attrs().MTU == mtu {
+		if !d.isLease(l.Attrs().Index) || l.Attrs().MTU == mtu {
 			continue
 		}
 		if err := d.nl.LinkSetMTU(l, mtu); err != nil && !errors.Is(err, unix.ENODEV) {

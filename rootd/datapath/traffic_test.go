@@ -295,6 +295,16 @@ func TestNSLocal(t *testing.T) {
 	if s, _ := from(t, k); s != "across" {
 		t.Errorf("the kernel received %q", s)
 	}
+	// Long ones, over lo and directly.
+	c.send(udp(addrPort(host4, 7000), addrPort(host4, 7002), strings.Repeat("l", 16000-28)))
+	if s, _ := from(t, k); len(s) != 16000-28 {
+		t.Errorf("the kernel received %d bytes", len(s))
+	}
+	c.send(udp(addrPort(host4, 7000), addrPort(host4, 7001), strings.Repeat("l", 60000)))
+	other.expect("60000 bytes", hasPayload(strings.Repeat("l", 60000)))
+	c.dropped("too long for lo", Internal, func() {
+		c.send(udp(addrPort(host4, 7000), addrPort(host4, 7002), strings.Repeat("l", 65000)))
+	})
 	// A grant of 127.0.0.1 is no grant of 127.7.7.7.
 	_, _ = k.WriteToUDPAddrPort([]byte("no"), netip.MustParseAddrPort("127.7.7.7:7005"))
 	c.silent("a datagram to another loopback address")

@@ -79,7 +79,9 @@ func (c *client) recv(wait time.Duration) gopacket.Packet {
 		c.t.Fatal(err)
 	}
 	pkt := buf[10:n]
-	if buf[0]&1 != 0 { // a checksum to be filled in
+	// A checksum to be filled in. In an ICMP error it is the quoted packet's, and
+	// stays as it was sent.
+	if isICMP := pkt[0]>>4 == 4 && pkt[9] == 1 || pkt[0]>>4 == 6 && pkt[6] == 58; buf[0]&1 != 0 && !isICMP {
 		start, off := binary.NativeEndian.Uint16(buf[6:]), binary.NativeEndian.Uint16(buf[8:])
 		binary.BigEndian.PutUint16(pkt[start+off:], checksum(pkt[start:]))
 	}

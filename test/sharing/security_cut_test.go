@@ -48,7 +48,7 @@ func spoofFragments() (ss []spoof) {
 			fs := fragments(whole(mine, strings.ReplaceAll(mark, "forged", "before")), id, 72)
 			again := fragments(whole(mine, mark), id, 72)
 			if forged {
-				again[1][v.head-5]++ // the last byte of the source, or near
+				again[1][pick(v.head == 20, 15, 23)]++ // the last byte of the source
 			}
 			return plain(fs[0], again[1])
 		}})
@@ -60,20 +60,25 @@ func spoofFragments() (ss []spoof) {
 	}})
 }
 
-// spoofOffloads is what virtio-net headers do not get out: those that have the
-// kernel write a checksum over what was looked at, and those that lie about
-// segments.
-func spoofOffloads() (ss []spoof) {
-	src := netip.AddrPortFrom(host4, mine)
-	add := func(what string, bad, good offload, forged, honest func(mark string) []byte) {
-		ss = append(ss, spoof{what, func(f bool, mark string) [][]byte {
-			if f {
-				return [][]byte{bad.with(forged(mark))}
-			}
-			return [][]byte{good.with(honest(mark))}
+// twice is a datagram from the granted port with the mark in two places, one of
+// which may be written over.
+func twice(m string) []byte {
+	return udpPacket(netip.AddrPortFrom(host4, mine), to4, m+strings.Repeat(".", 40)+m)
+}
+
+// cover returns what adds to a table a packet behind two virtio-net headers.
+func cover(ss *[]spoof) func(what string, bad, good offload, forged, honest func(mark string) []byte) {
+	return func(what string, bad, good offload, forged, honest func(mark string) []byte) {
+		*ss = append(*ss, spoof{what, func(f bool, mark string) [][]byte {
+			return [][]byte{pick(f, bad, good).with(pick(f, forged, honest)(mark))}
 		}})
 	}
-	udp := func(m string) []byte { return udpPacket(src, to4, m) }
+}
+
+// spoofOffloads is what virtio-net headers do not get out: those that have the
+// kernel write a checksum over what was looked at.
+func spoofOffloads() (ss []spoof) {
+	add := cover(&ss)
 	for what, o := range map[string]offload{
 		"the source port":             {csum: 20},
 		"the destination port":        {csum: 20, csumOff: 2},
@@ -85,8 +90,24 @@ func spoofOffloads() (ss []spoof) {
 		"what is beyond the packet":   {csum: 20, csumOff: 0x4000},
 		"the header of the layer two": {csum: 0xffff, csumOff: 0xffff},
 	} {
-		add("checksum to be put over "+what, o, offload{csum: 20, csumOff: 6}, udp, udp)
+		add("checksum to be put over "+what, o, offload{csum: 20, csumOff: 6}, twice, twice)
 	}
+	add("checksum in a fragment", offload{csum: 20, csumOff: 6}, offload{csum: 20, csumOff: 6}, func(m string) []byte {
+		p := slices.Clone(twice(m + strings.Repeat(".", 64)))
+		return fragmentAt(p[:20], p[20:68], 0x6b00, 0, true)
+	}, twice)
+	add("an IPv4 header that says it is shorter", offload{}, offload{}, func(m string) []byte {
+		p := twice(m)
+		p[0] = 0x44
+		binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
+		return p
+	}, twice)
+	return ss
+}
+
+// spoofSegments is what segmentation offload does not get out.
+func spoofSegments() (ss []spoof) {
+	add := cover(&ss)
 	long := func(port uint16, n int) func(m string) []byte {
 		return func(m string) []byte {
 			return tcpPacket(netip.AddrPortFrom(host4, port), to4, layers.TCP{ACK: true, Window: 1}, m+strings.Repeat(".", n))
@@ -122,21 +143,11 @@ func spoofOffloads() (ss []spoof) {
 	add("IPv6 segmentation with the checksum over the port", offload{csum: 40, gso: gsoTCP6, size: 1000, hdr: 60}, good6, long6(mine), long6(mine))
 	add("segmentation with the checksum over the port", change(func(o *offload) { o.csumOff = 0 }), good, long(mine, 5000), long(mine, 5000))
 	add("UDP segmentation with the checksum over the port", offload{csum: 20, gso: gsoUDPL4, size: 100, hdr: 28},
-		offload{csum: 20, csumOff: 6, gso: gsoUDPL4, size: 1000, hdr: 28}, udp, udp)
+		offload{csum: 20, csumOff: 6, gso: gsoUDPL4, size: 1000, hdr: 28}, twice, twice)
 	add("segmentation with the source in a header length of 44", change(func(o *offload) { o.hdr = 44 }), good, func(m string) []byte {
 		p := long(mine, 5000)(m)
 		p[0]++ // an IP header of 24 bytes: what were ports are options
 		return p
 	}, long(mine, 5000))
-	add("checksum in a fragment", offload{csum: 20, csumOff: 6}, offload{csum: 20, csumOff: 6}, func(m string) []byte {
-		p := slices.Clone(udp(m + strings.Repeat(".", 64)))
-		return fragmentAt(p[:20], p[20:68], 0x6b00, 0, true)
-	}, udp)
-	add("an IPv4 header that says it is shorter", offload{}, offload{}, func(m string) []byte {
-		p := udp(m)
-		p[0] = 0x44
-		binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
-		return p
-	}, udp)
 	return ss
 }

@@ -76,7 +76,7 @@ func (l *trial) resets() {
 				l.inject(l.peer, peerDev, hostDev, l.host, rst)
 			}
 			time.Sleep(20 * time.Millisecond)
-			l.note(what, err == nil, "it lives on", exchange(c, "secret: third") != nil)
+			l.note(what, err == nil && !l.eyes.saw(forged), "it lives on", exchange(c, "secret: third") != nil)
 		}
 	}
 }
@@ -280,17 +280,28 @@ func (l *trial) limits() {
 // files gets at what is root's. The control is that root finds it.
 func (l *trial) files() {
 	pins, err := filepath.Glob(l.pins + "/*")
-	paths := append([]string{l.pins, filepath.Join(l.dir, "rootd.state"), filepath.Join(l.dir, "policy.toml"),
-		fmt.Sprintf("/proc/%d/mem", l.rootd.cmd.Process.Pid)}, pins...)
-	for _, p := range paths {
-		_, there := os.Stat(p)
-		name := strings.Replace(p, l.pins, "PINS", 1)
-		if !strings.HasPrefix(name, "PINS") {
-			name = filepath.Base(p)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for what, paths := range map[string][]string{
+		"the pins' directory":             {l.pins},
+		fmt.Sprintf("%d pins", len(pins)): pins,
+		"the state of rootd":              {filepath.Join(l.dir, "rootd.state")},
+		"the policy":                      {filepath.Join(l.dir, "policy.toml")},
+		"the memory of rootd":             {fmt.Sprintf("/proc/%d/mem", l.rootd.cmd.Process.Pid)},
+	} {
+		failed, there := true, len(paths) > 0
+		hows := map[string]syscall.Errno{}
+		for _, p := range paths {
+			if _, err := os.Stat(p); err != nil {
+				there = false
+			}
+			for how, errno := range l.a.do(order.Order{Op: order.Touch, Path: p}).Tried {
+				hows[how] = errno
+				failed = failed && errno != 0
+			}
 		}
-		for how, errno := range l.a.do(order.Order{Op: order.Touch, Path: p}).Tried {
-			l.note(how+" "+name, errno != 0, errno, err == nil && there == nil && len(pins) > 0)
-		}
+		l.note("to open, remove or load "+what, failed, hows, there)
 	}
 }
 

@@ -191,8 +191,7 @@ func pick[T any](forged bool, bad, good T) T {
 
 // spoofs is the table of what may not be sent.
 func spoofs(kernel, victim uint16) []spoof {
-	all := slices.Concat(spoofPorts(kernel, victim), spoofProtocols(kernel), spoofFragments(), spoofOffloads())
-	return all
+	return slices.Concat(spoofPorts(kernel, victim), spoofProtocols(kernel), spoofFragments(), spoofOffloads(), spoofSegments())
 }
 
 var (

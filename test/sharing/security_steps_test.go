@@ -419,7 +419,7 @@ func (l *trial) keeping() {
 		_, honest2 := l.mark()
 		send(h, 0, honest1)
 		send(l.a, taken.Lease, honest2)
-		control := eventually(2*time.Second, func() bool { return l.eyes.saw(honest1) && l.eyes.saw(honest2) })
+		control := eventually(5*time.Second, func() bool { return l.eyes.saw(honest1) && l.eyes.saw(honest2) })
 
 		var gone time.Duration
 		begin := time.Now()

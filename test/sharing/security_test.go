@@ -1,7 +1,9 @@
 package sharing_test
 
 import (
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -15,9 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
-	"github.com/google/gopacket/pcapgo"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -125,38 +125,67 @@ func (l *lab) watch() *eyes {
 		ns  netns.NsHandle
 		dev string
 	}{{l.peer, peerDev}, {l.host, "lo"}} {
-		var h *pcapgo.EthernetHandle
+		var f *os.File
 		l.within(at.ns, func() (err error) {
-			h, err = pcapgo.NewEthernetHandle(at.dev)
+			f, err = packetSocket(at.dev)
 			return err
 		})
-		l.t.Cleanup(h.Close)
+		l.t.Cleanup(func() { _ = f.Close() })
 		go func() {
+			buf := make([]byte, 1<<17)
 			for {
-				b, _, err := h.ReadPacketData()
+				n, err := f.Read(buf)
 				if err != nil {
 					return
 				}
-				e.look(b)
+				e.look(buf[:n])
 			}
 		}()
 	}
 	return e
 }
 
+// packetSocket sees all frames of a device, in and out; it has room for what
+// comes while nobody reads.
+func packetSocket(dev string) (*os.File, error) {
+	i, err := net.InterfaceByName(dev)
+	if err != nil {
+		return nil, err
+	}
+	const all = 0x0300 // ETH_P_ALL, in network order
+	s, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(s), dev)
+	if err := unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 32<<20); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if err := unix.Bind(s, &unix.SockaddrLinklayer{Protocol: all, Ifindex: i.Index}); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 func (e *eyes) look(b []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, m := range marks.FindAll(b, -1) {
+	// Marks are where a payload begins: the rest of long ones is not looked at.
+	for _, m := range marks.FindAll(b[:min(len(b), 300)], -1) {
 		e.seen[string(m)] = true
 	}
-	p := gopacket.NewPacket(b, layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
-	if s, ok := p.TransportLayer().(*layers.TCP); ok && !s.RST {
-		end := layers.TCP{Seq: s.Seq + uint32(len(s.Payload)), Ack: s.Ack, Window: s.Window}
-		if s.SYN || s.FIN {
-			end.Seq++
-		}
-		e.next[[2]uint16{uint16(s.SrcPort), uint16(s.DstPort)}] = end
+	const ether = 14
+	if len(b) < ether+40 || b[12] != 8 || b[13] != 0 || b[ether+9] != unix.IPPROTO_TCP {
+		return
+	}
+	ihl, total := int(b[ether]&15)*4, int(binary.BigEndian.Uint16(b[ether+2:]))
+	t := b[ether+ihl:]
+	if len(t) < 20 || t[13]&4 != 0 { // RST
+		return
+	}
+	n := total - ihl - int(t[12]>>4)*4 + int(t[13]&1) + int(t[13]>>1&1) // FIN and SYN count
+	e.next[[2]uint16{binary.BigEndian.Uint16(t), binary.BigEndian.Uint16(t[2:])}] = layers.TCP{
+		Seq: binary.BigEndian.Uint32(t[4:]) + uint32(n), Ack: binary.BigEndian.Uint32(t[8:]),
 	}
 }
 

@@ -225,6 +225,7 @@ func (e *Engine) addLoopback() error {
 
 func (e *Engine) addLink(i int, l link.Link) error {
 	n := newNIC(l, &e.count)
+	n.reopen = (&reopener{st: e.st, nic: firstLinkNIC + tcpip.NICID(i)}).begun
 	name := fmt.Sprintf("eth%d", i)
 	if err := e.st.CreateNICWithOptions(firstLinkNIC+tcpip.NICID(i), n, gstack.NICOptions{Name: name}); err != nil {
 		return fmt.Errorf("create %s on link %s: %s", name, l.Name(), err)

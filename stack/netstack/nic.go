@@ -26,6 +26,8 @@ type nic struct {
 	mac      tcpip.LinkAddress
 	counters *counters
 	acks     ackHold
+	// reopen is told of the SYNs that arrive; nil for none to be told.
+	reopen func(tcpip.NetworkProtocolNumber, gstack.TransportEndpointID)
 
 	// rxValid is what Capabilities says of received checksums. netstack asks
 	// it once for every packet, from within deliver, so it may differ from
@@ -329,6 +331,9 @@ func (n *nic) deliver(d gstack.NetworkDispatcher, p *link.Packet) {
 		}
 	}
 	n.rxValid.Store(p.CsumValid || p.NeedsCsum)
+	if id, syn := synID(ip); syn && n.reopen != nil {
+		n.reopen(proto, id)
+	}
 	d.DeliverNetworkPacket(proto, pkt)
 }
 

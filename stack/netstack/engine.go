@@ -2,7 +2,6 @@ package netstack
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -356,33 +355,6 @@ func (e *Engine) Stats() stack.Stats {
 		BytesOut:        e.count.bytesOut.Load(),
 		Retransmissions: e.st.Stats().TCP.Retransmits.Value(),
 	}
-}
-
-// Drain waits until no connection has data or a FIN that is not acknowledged,
-// and no packet waits for a neighbour's hardware address.
-func (e *Engine) Drain(ctx context.Context) {
-	wait := time.Millisecond
-	for ctx.Err() == nil && !e.closed.Load() && (e.orphans.any() || e.unfinished() || e.resolving()) {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, 20*time.Millisecond)
-	}
-}
-
-// unfinished says whether a FIN that was sent is not acknowledged.
-func (e *Engine) unfinished() bool {
-	for _, ep := range e.st.RegisteredEndpoints() {
-		if t, ok := ep.(*tcp.Endpoint); ok {
-			switch t.EndpointState() {
-			case tcp.StateFinWait1, tcp.StateClosing, tcp.StateLastAck:
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // resolving says whether packets may wait for ARP or neighbour discovery.

@@ -10,9 +10,10 @@ import (
 	"github.com/alptrace/alptrace/bench/result"
 )
 
-// lastDatagrams is how many one-byte datagrams tell the sink that the source
-// has done; more than one, as any may be lost.
-const lastDatagrams = 10
+// lastDatagrams is how many one-byte datagrams, one every 20 ms, tell the sink
+// that the source has done: any may be lost, all that come to a queue which is
+// still full.
+const lastDatagrams = 50
 
 // openUDP binds to o.listen; it connects to o.peer unless addresses are to be
 // given with each datagram.
@@ -65,8 +66,9 @@ func udpSource(o *options) (result.Load, error) {
 	r.Seconds = time.Since(start).Seconds()
 	for range lastDatagrams {
 		time.Sleep(20 * time.Millisecond)
-		// The first may have ended the sink, so that the others are refused.
-		_, _ = sendto(fd, buf[:1], to)
+		if _, err := sendto(fd, buf[:1], to); refused(err) {
+			break // the sink has ended
+		}
 	}
 	return r, nil
 }

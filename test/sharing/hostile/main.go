@@ -25,11 +25,8 @@ const vnetLen = 10
 
 func main() {
 	if len(os.Args) == 3 && os.Args[1] == "echo" {
-		if err := echo(os.Args[2]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
+		fmt.Fprintln(os.Stderr, echo(os.Args[2])) // it ends by an error only
+		os.Exit(1)
 	}
 	var c client
 	in := json.NewDecoder(bufio.NewReader(os.Stdin))

@@ -58,9 +58,6 @@ func (l *Loop) NewStream(end int, ep stack.Endpoint, h StreamHandler, in, out *a
 // the others waiting.
 const turn = 1 << 20
 
-// Flush moves now what can be moved.
-func (s *Stream) Flush() { s.task.Run() }
-
 func (s *Stream) run(events uint32) {
 	if s.finished {
 		return

@@ -295,7 +295,7 @@ func TestIntegrationSecurity(t *testing.T) {
 	defer kernel.Close()
 	go serveEcho(kernel)
 	l.kernelUDP()
-	l.await(l.alptrace(l.program, "echo", fmt.Sprintf("%s:%d", hostIP, victimPort)))
+	l.await(l.alptrace(programs.chat, "serve", fmt.Sprintf("%s:%d", hostIP, victimPort)))
 
 	steps := []struct {
 		name string

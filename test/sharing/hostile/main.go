@@ -24,10 +24,6 @@ import (
 const vnetLen = 10
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == "echo" {
-		fmt.Fprintln(os.Stderr, echo(os.Args[2])) // it ends by an error only
-		os.Exit(1)
-	}
 	var c client
 	in := json.NewDecoder(bufio.NewReader(os.Stdin))
 	out := json.NewEncoder(os.Stdout)
@@ -39,25 +35,6 @@ func main() {
 		if err := out.Encode(c.do(&o)); err != nil {
 			return
 		}
-	}
-}
-
-// echo is the victim: it serves at addr, under alptrace.
-func echo(addr string) error {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	fmt.Println("ready")
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		go func() {
-			_, _ = io.Copy(c, c)
-			_ = c.Close()
-		}()
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,7 +17,6 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
-	"github.com/google/gopacket/pcapgo"
 	"github.com/google/nftables"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -105,8 +103,11 @@ func TestIntegrationFaults(t *testing.T) {
 		}
 	}
 	t.Logf("%d kills: %v", *faults, kills)
-	if n := resets.Load(); n != 0 {
+	if n := resets.rst.Load(); n != 0 {
 		t.Errorf("%d RST in conversations that survive", n)
+	}
+	if resets.seen.Load() == 0 {
+		t.Error("nothing of the conversations was seen at the peer")
 	}
 	for _, s := range survivors {
 		s.talk.kill()
@@ -189,36 +190,43 @@ func (l *lab) mustStatus() status {
 	return s
 }
 
-// watchResets counts, at the peer, RSTs from the host in the conversations that
-// must survive.
-func (l *lab) watchResets() *atomic.Int64 {
+// resets is what watchResets sees.
+type resets struct {
+	rst, seen atomic.Int64 // of the conversations that must survive
+}
+
+// watchResets counts, at the peer, what the host sends in the conversations that
+// must survive, and the RSTs among it.
+func (l *lab) watchResets() *resets {
 	l.t.Helper()
-	var h *pcapgo.EthernetHandle
+	var f *os.File
 	l.within(l.peer, func() (err error) {
-		h, err = pcapgo.NewEthernetHandle(peerDev)
+		f, err = packetSocket(peerDev)
 		return err
 	})
+	l.t.Cleanup(func() { _ = f.Close() })
 	ports := map[string]bool{stackServes: true, peerServes: true, kernelAlone: true}
-	var n atomic.Int64
+	r := &resets{}
 	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		src := gopacket.NewPacketSource(h, layers.LayerTypeEthernet)
-		src.DecodeOptions = gopacket.DecodeOptions{Lazy: true, NoCopy: true}
+		buf := make([]byte, 1<<17)
 		for {
-			p, err := src.NextPacket()
+			n, err := f.Read(buf)
 			if err != nil {
 				return
 			}
+			p := gopacket.NewPacket(buf[:n], layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
 			tcp, ok := p.TransportLayer().(*layers.TCP)
-			if ok && tcp.RST && p.NetworkLayer().NetworkFlow().Src().String() == hostIP &&
-				(ports[fmt.Sprint(uint16(tcp.SrcPort))] || ports[fmt.Sprint(uint16(tcp.DstPort))]) {
-				n.Add(1)
+			if !ok || p.NetworkLayer().NetworkFlow().Src().String() != hostIP ||
+				!ports[fmt.Sprint(uint16(tcp.SrcPort))] && !ports[fmt.Sprint(uint16(tcp.DstPort))] {
+				continue
+			}
+			r.seen.Add(1)
+			if tcp.RST {
+				r.rst.Add(1)
 			}
 		}
 	}()
-	l.t.Cleanup(h.Close)
-	return &n
+	return r
 }
 
 // nothingLeft ends rootd and demands that the host is as it was.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
@@ -18,23 +19,23 @@ const finWait = 250 * time.Millisecond
 // and no packet waits for a neighbour's hardware address.
 func (e *Engine) Drain(ctx context.Context) {
 	wait := time.Millisecond
-	var half time.Time // since when there is nothing but connections in FIN_WAIT2
+	var half tcpip.MonotonicTime // since when there is nothing but connections in FIN_WAIT2
 	for ctx.Err() == nil && !e.closed.Load() {
 		own, peers := e.unfinished()
 		switch {
 		case own || e.orphans.any() || e.resolving():
-			half = time.Time{}
+			half = tcpip.MonotonicTime{}
 		case !peers || e.shared == nil:
 			return
-		case half.IsZero():
-			half = time.Now()
-		case time.Since(half) >= finWait:
+		case half == tcpip.MonotonicTime{}:
+			half = e.st.Clock().NowMonotonic()
+		case e.st.Clock().NowMonotonic().Sub(half) >= finWait:
 			return
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait):
+		case <-e.after(wait):
 		}
 		wait = min(2*wait, 20*time.Millisecond)
 	}
@@ -54,4 +55,12 @@ func (e *Engine) unfinished() (own, peers bool) {
 		}
 	}
 	return own, peers
+}
+
+// after is a channel that something comes from once, d later by the engine's
+// clock.
+func (e *Engine) after(d time.Duration) <-chan struct{} {
+	c := make(chan struct{}, 1)
+	e.st.Clock().AfterFunc(d, func() { c <- struct{}{} })
+	return c
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -13,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/link/loopback"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
@@ -47,6 +47,18 @@ type Config struct {
 	// Addrs are the addresses of the first link, with the lengths of their
 	// prefixes.
 	Addrs []netip.Prefix
+	// Interfaces are more links, each with addresses of its own. They come
+	// after Links.
+	Interfaces []Interface
+	// Routes are routes beside those to the links' own subnets and the
+	// gateways. The longest prefix wins, of equal ones the first.
+	Routes []Route
+	// Forwarding makes the engine a router: packets of IPv4 and IPv6 that are
+	// for others go on by its routes.
+	Forwarding bool
+	// Masquerade are the links, counted from 0, whose outgoing packets get the
+	// link's address as their source, by connection, as iptables' MASQUERADE.
+	Masquerade []int
 	// Host, if set, is the host whose addresses the engine shares; then Links
 	// is the one link to it, and Addrs and Gateways are empty.
 	Host Host
@@ -64,6 +76,15 @@ type Config struct {
 	RcvBufMax, SndBufMax, TCPRcvMax int
 	// Clock is the source of time and of timers; nil is the real one.
 	Clock tcpip.Clock
+	// Rand is the source of all randomness: sequence numbers, ports, time
+	// stamps, identifications, seeds of hashes. nil is the kernel's. One engine
+	// reads it from one goroutine at a time.
+	Rand io.Reader
+	// Lockstep says that one goroutine drives the engine, with a Clock of its
+	// own; see [Engine.Settle]. There are no IGMP and MLD then.
+	Lockstep bool
+	// TCP makes the TCP; nil is gVisor's, with CUBIC.
+	TCP gstack.TransportProtocolFactory
 	// Logger receives diagnostics; nil discards them.
 	Logger *slog.Logger
 }
@@ -82,6 +103,8 @@ type Engine struct {
 	listeners listeners
 	shared    *shared // nil: the addresses are the engine's own
 	orphans   orphans
+	inStep    bool         // Config.Lockstep
+	lockstep  *lockstepTCP // nil: not in lockstep, or another TCP than gVisor's
 
 	admin                           bool
 	rcvBufMax, sndBufMax, tcpRcvMax int
@@ -97,13 +120,14 @@ func New(cfg Config) (*Engine, error) {
 		rcvBufMax: cmp.Or(cfg.RcvBufMax, memMax),
 		sndBufMax: cmp.Or(cfg.SndBufMax, memMax),
 		tcpRcvMax: cmp.Or(cfg.TCPRcvMax, tcpRcvMax),
+		inStep:    cfg.Lockstep,
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
 	quiet(e.log)
-	e.st = gstack.New(stackOptions(cfg))
-	if err := errors.Join(e.setDefaults(), e.tapICMP()); err != nil {
+	e.st = gstack.New(e.stackOptions(cfg))
+	if err := errors.Join(e.setDefaults(cfg), e.tapICMP()); err != nil {
 		e.st.Destroy()
 		return nil, err
 	}
@@ -120,39 +144,25 @@ func New(cfg Config) (*Engine, error) {
 	return e, nil
 }
 
-// addInterfaces makes the interfaces, with addresses and routes.
-func (e *Engine) addInterfaces(cfg Config) error {
-	if cfg.Host != nil {
-		return e.addHost(cfg)
-	}
-	if err := e.addLoopback(); err != nil {
-		return err
-	}
-	for i, l := range cfg.Links {
-		if err := e.addLink(i, l); err != nil {
-			return err
-		}
-	}
-	return e.addAddrs(cfg)
-}
-
 // stackOptions gives netstack's protocols. Duplicate address detection and
 // router advertisements are off: addresses are the user's, and must work at once.
-func stackOptions(cfg Config) gstack.Options {
+func (e *Engine) stackOptions(cfg Config) gstack.Options {
 	ethernet := false
-	for _, l := range cfg.Links {
-		ethernet = ethernet || l.Medium() == link.Ethernet
+	for _, i := range cfg.interfaces() {
+		ethernet = ethernet || i.Link.Medium() == link.Ethernet
 	}
+	groups := ethernet && !cfg.Lockstep
+	rng, source := randomness(cfg.Rand)
 	return gstack.Options{
 		NetworkProtocols: []gstack.NetworkProtocolFactory{
 			ipv4.NewProtocolWithOptions(ipv4.Options{
-				IGMP:                         ipv4.IGMPOptions{Enabled: ethernet},
+				IGMP:                         ipv4.IGMPOptions{Enabled: groups},
 				AllowExternalLoopbackTraffic: cfg.Host != nil,
 			}),
 			ipv6.NewProtocolWithOptions(ipv6.Options{
 				NDPConfigs:       ipv6.NDPConfigurations{HandleRAs: ipv6.HandlingRAsDisabled},
 				AutoGenLinkLocal: ethernet,
-				MLD:              ipv6.MLDOptions{Enabled: ethernet},
+				MLD:              ipv6.MLDOptions{Enabled: groups},
 				DADConfigs:       gstack.DADConfigurations{},
 
 				AllowExternalLoopbackTraffic: cfg.Host != nil,
@@ -160,12 +170,14 @@ func stackOptions(cfg Config) gstack.Options {
 			arp.NewProtocol,
 		},
 		TransportProtocols: append([]gstack.TransportProtocolFactory{
-			tcp.NewProtocolCUBIC,
+			e.newTCPProtocol(cfg),
 			udp.NewProtocol,
 			icmp.NewProtocol4,
 			icmp.NewProtocol6,
 		}, rawProtocols(cfg.RawProtocols)...),
 		Clock:       cfg.Clock,
+		SecureRNG:   rng,
+		RandSource:  source,
 		HandleLocal: cfg.Host == nil,
 		RawFactory:  raw.EndpointFactory{},
 	}
@@ -179,7 +191,7 @@ const (
 )
 
 // setDefaults gives the stack Linux's sysctl defaults.
-func (e *Engine) setDefaults() error {
+func (e *Engine) setDefaults(cfg Config) error {
 	for _, opt := range []tcpip.SettableTransportProtocolOption{
 		ptr(tcpip.TCPSACKEnabled(true)),
 		ptr(tcpip.TCPDelayEnabled(true)),
@@ -190,7 +202,7 @@ func (e *Engine) setDefaults() error {
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: tcpRcvMin, Default: tcpRcvDefault, Max: e.tcpRcvMax},
 		&tcpip.TCPSendBufferSizeRangeOption{Min: tcpSndMin, Default: tcpSndDefault, Max: tcpSndMax},
 	} {
-		if err := e.st.SetTransportProtocolOption(tcp.ProtocolNumber, opt); err != nil {
+		if err := e.st.SetTransportProtocolOption(tcp.ProtocolNumber, opt); err != nil && cfg.TCP == nil {
 			return fmt.Errorf("set TCP option %T: %s", opt, err)
 		}
 	}
@@ -209,97 +221,6 @@ func (e *Engine) setDefaults() error {
 }
 
 func ptr[T any](v T) *T { return &v }
-
-func (e *Engine) addLoopback() error {
-	if err := e.st.CreateNICWithOptions(loopbackNIC, loopback.New(), gstack.NICOptions{Name: "lo"}); err != nil {
-		return fmt.Errorf("create lo: %s", err)
-	}
-	for _, p := range []string{"127.0.0.1/8", "::1/128"} {
-		if err := e.addAddr(loopbackNIC, netip.MustParsePrefix(p)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (e *Engine) addLink(i int, l link.Link) error {
-	n := newNIC(l, &e.count)
-	n.reopen = (&reopener{st: e.st, nic: firstLinkNIC + tcpip.NICID(i)}).begun
-	name := fmt.Sprintf("eth%d", i)
-	if err := e.st.CreateNICWithOptions(firstLinkNIC+tcpip.NICID(i), n, gstack.NICOptions{Name: name}); err != nil {
-		return fmt.Errorf("create %s on link %s: %s", name, l.Name(), err)
-	}
-	e.nics = append(e.nics, n)
-	return nil
-}
-
-func (e *Engine) addAddr(id tcpip.NICID, p netip.Prefix) error {
-	proto := ipv6Number
-	if p.Addr().Is4() {
-		proto = ipv4Number
-	}
-	err := e.st.AddProtocolAddress(id, tcpip.ProtocolAddress{
-		Protocol:          proto,
-		AddressWithPrefix: tcpip.AddressWithPrefix{Address: fromIP(p.Addr()), PrefixLen: p.Bits()},
-	}, gstack.AddressProperties{})
-	if err != nil {
-		return fmt.Errorf("add address %s: %s", p, err)
-	}
-	return nil
-}
-
-// addAddrs gives the first link its addresses and makes the routing table:
-// subnets, multicast, and the default gateways.
-func (e *Engine) addAddrs(cfg Config) error {
-	var routes []tcpip.Route
-	nic := loopbackNIC
-	add := func(p netip.Prefix, gw netip.Addr) {
-		p = p.Masked()
-		subnet := tcpip.AddressWithPrefix{Address: addrBytes(p.Addr()), PrefixLen: p.Bits()}.Subnet()
-		routes = append(routes, tcpip.Route{Destination: subnet, Gateway: fromIP(gw), NIC: nic})
-	}
-	add(netip.MustParsePrefix("127.0.0.0/8"), netip.Addr{})
-	add(netip.MustParsePrefix("::1/128"), netip.Addr{})
-	if len(e.nics) == 0 {
-		if len(cfg.Addrs) > 0 || len(cfg.Gateways) > 0 {
-			return errors.New("addresses and gateways need a link")
-		}
-		e.st.SetRouteTable(routes)
-		return nil
-	}
-	nic = firstLinkNIC
-	for _, p := range cfg.Addrs {
-		if !p.IsValid() || p.Addr().IsUnspecified() {
-			return fmt.Errorf("invalid address %s", p)
-		}
-		if err := e.addAddr(firstLinkNIC, p); err != nil {
-			return err
-		}
-		add(p, netip.Addr{})
-	}
-	add(netip.MustParsePrefix("224.0.0.0/4"), netip.Addr{})
-	add(netip.MustParsePrefix("ff00::/8"), netip.Addr{})
-	if e.nics[0].ethernet {
-		add(netip.MustParsePrefix("fe80::/64"), netip.Addr{})
-	}
-	for _, gw := range cfg.Gateways {
-		switch {
-		case gw.Is4():
-			add(netip.PrefixFrom(netip.IPv4Unspecified(), 0), gw)
-		case gw.Is6() && !gw.Is4In6():
-			add(netip.PrefixFrom(netip.IPv6Unspecified(), 0), gw.WithZone(""))
-		default:
-			return fmt.Errorf("invalid gateway %s", gw)
-		}
-	}
-	e.st.SetRouteTable(routes)
-	return nil
-}
-
-// addrBytes is like fromIP but keeps the unspecified addresses.
-func addrBytes(ip netip.Addr) tcpip.Address {
-	return tcpip.AddrFromSlice(ip.AsSlice())
-}
 
 // Name is the engine's name.
 func (*Engine) Name() string { return "netstack" }

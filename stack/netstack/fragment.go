@@ -2,7 +2,6 @@ package netstack
 
 import (
 	"encoding/binary"
-	"math/rand/v2"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +22,8 @@ type cutter struct {
 	// pathMTU is the MTU of the path to an address in bytes, 0 if there is
 	// no path.
 	pathMTU func(dst netip.Addr) int
+	// id is a random number to tell the packets' fragments apart by.
+	id func() uint32
 }
 
 // MTU is that of the largest IPv4 packet: nothing is too large.
@@ -86,9 +87,9 @@ func (c *cutter) cut(p *link.Packet) []link.Packet {
 	flat := p.AppendTo(make([]byte, 0, size))
 	var parts [][]byte
 	if v6 {
-		parts = fragment6(flat, mtu, rand.Uint32())
+		parts = fragment6(flat, mtu, c.id())
 	} else {
-		parts = fragment4(flat, mtu, uint16(rand.Uint32()))
+		parts = fragment4(flat, mtu, uint16(c.id()))
 	}
 	pkts := make([]link.Packet, 0, len(parts))
 	for _, b := range parts {

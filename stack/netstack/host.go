@@ -57,14 +57,14 @@ type shared struct {
 
 // addHost adds the link of an engine that shares a host's addresses.
 func (e *Engine) addHost(cfg Config) error {
-	if len(cfg.Links) != 1 || len(cfg.Addrs)+len(cfg.Gateways) > 0 {
+	if len(cfg.Links) != 1 || len(cfg.Addrs)+len(cfg.Gateways)+len(cfg.Interfaces)+len(cfg.Routes)+len(cfg.Masquerade) > 0 || cfg.Forwarding {
 		return errors.New("an engine that shares the host's addresses has one link, and no addresses of its own")
 	}
 	s := &shared{host: cfg.Host, have: make(map[netip.Prefix]struct{})}
 	s.reap.clock = e.st.Clock()
 	s.ways.init(e, cfg.Links[0].MTU())
 	e.shared = s
-	l := &cutter{Link: cfg.Links[0], pathMTU: s.ways.mtu}
+	l := &cutter{Link: cfg.Links[0], pathMTU: s.ways.mtu, id: e.st.InsecureRNG().Uint32}
 	if err := e.addLink(0, l); err != nil {
 		return err
 	}

@@ -26,6 +26,8 @@ type nic struct {
 	mac      tcpip.LinkAddress
 	counters *counters
 	acks     ackHold
+	inStep   bool // Config.Lockstep
+	lockstep *lockstepTCP
 	// reopen is told of the SYNs that arrive; nil for none to be told.
 	reopen func(tcpip.NetworkProtocolNumber, gstack.TransportEndpointID)
 
@@ -192,6 +194,9 @@ var batches = sync.Pool{New: func() any { return new(batch) }}
 // WritePackets hands packets to the link without copying them, bare
 // acknowledgments perhaps a little later.
 func (n *nic) WritePackets(list gstack.PacketBufferList) (int, tcpip.Error) {
+	if n.inStep {
+		return n.write(list)
+	}
 	before, kept := n.acks.keep(list)
 	if kept {
 		return list.Len(), nil
@@ -283,6 +288,13 @@ func (n *nic) offload(p *gstack.PacketBuffer) link.Offload {
 func (n *nic) receive(pkts []link.Packet) {
 	d := n.dispatcher.Load()
 	if d == nil {
+		return
+	}
+	if n.inStep {
+		for i := range pkts {
+			n.deliver(*d, &pkts[i])
+			n.lockstep.settle()
+		}
 		return
 	}
 	n.acks.begin()

@@ -7,11 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/alptrace/alptrace/link"
+	"github.com/alptrace/alptrace/link/internal/mesh"
 	"github.com/alptrace/alptrace/link/internal/rawio"
 )
 
 // peer is a connection with another member.
 type peer struct {
+	mesh.Port
+	l  *Link
 	fd int
 
 	// Of the mesh's goroutine.
@@ -19,8 +22,6 @@ type peer struct {
 	outgoing bool   // made by us
 	since    time.Time
 	redials  int
-	lastMAC  addr // last source address seen
-	macs     int  // addresses learned
 
 	mu    sync.Mutex // one batch at a time, and no close in the midst of one
 	gone  bool       // fd is closed
@@ -35,8 +36,8 @@ type sendBatch struct {
 	vnet [64][link.VnetLen]byte
 }
 
-// send sends packets to the member and returns how many it took.
-func (p *peer) send(l *Link, pkts []link.Packet) int {
+// Send sends packets to the member and returns how many it took.
+func (p *peer) Send(pkts []link.Packet) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.batch == nil {
@@ -53,10 +54,7 @@ func (p *peer) send(l *Link, pkts []link.Packet) int {
 			break
 		}
 	}
-	l.sent.Add(uint64(sent))
-	if sent < len(pkts) {
-		l.txDropped.Add(uint64(len(pkts) - sent))
-	}
+	p.l.net.Transmitted(sent, len(pkts))
 	return sent
 }
 

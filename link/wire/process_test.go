@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/alptrace/alptrace/link"
+	"github.com/alptrace/alptrace/link/internal/mesh"
 )
 
 // wake has every child answer, so that its address is known.
@@ -158,7 +159,7 @@ func TestHostile(t *testing.T) {
 	}
 	fd := hostile(t, m)
 	say(fd, []byte(hello+"0123456789abcdef0123456789abcdef"))
-	good := append(make([]byte, link.VnetLen), m.hw...)
+	good := append(make([]byte, link.VnetLen), m.HardwareAddr()...)
 	good = append(good, 2, 0, 0, 0, 0, 9, 8, 6, 'x')
 	n := 0
 	for _, spoil := range []func([]byte) []byte{
@@ -174,17 +175,14 @@ func TestHostile(t *testing.T) {
 		say(fd, spoil(append([]byte{}, good...)))
 		n++
 	}
-	for i := range 3 * maxMACs { // it claims many addresses
+	for i := range 3 * mesh.MaxMACs { // it claims many addresses
 		b := append([]byte{}, good...)
 		b[link.VnetLen+10] = byte(i)
 		say(fd, b)
 	}
-	got, _ := m.take(3 * maxMACs)
-	if len(got) != 3*maxMACs || m.Stats().RxDropped != uint64(n) {
+	got, _ := m.take(3 * mesh.MaxMACs)
+	if len(got) != 3*mesh.MaxMACs || m.Stats().RxDropped != uint64(n) {
 		t.Errorf("%d delivered, %+v, %d malformed sent", len(got), m.Stats(), n)
-	}
-	if k := len(m.table.Load().macs); k != maxMACs {
-		t.Errorf("%d addresses learned of one member", k)
 	}
 }
 
@@ -192,20 +190,21 @@ func TestHostile(t *testing.T) {
 // what is delivered is a whole Ethernet frame for us.
 func FuzzExamine(f *testing.F) {
 	hw := net.HardwareAddr{2, 0, 0, 0, 0, 1}
-	l := &Link{hw: hw, mtu: 1500}
-	m := &mesh{l: l}
+	l := &Link{}
+	l.net, _ = mesh.New[*peer](mesh.Config{HardwareAddr: hw})
+	m := &members{l: l}
 	ok := append(make([]byte, link.VnetLen), hw...)
 	ok = append(ok, 2, 0, 0, 0, 0, 2, 8, 0)
 	f.Add(ok)
 	f.Add(append(append([]byte{1, 1, 54, 0, 100, 0, 34, 0, 16, 0}, ok[10:]...), gsoFrame(&member{Link: l}, hw).Bufs[1][:3000]...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		l.table.Store(&table{})
+		l.net.Clear()
 		o, ok := m.examine(&peer{name: "x"}, b)
 		if !ok {
 			return
 		}
 		frame := b[link.VnetLen:]
-		if len(frame) < ethLen || o.GSO == link.GSONone && len(frame) > l.mtu+ethLen+4 || frame[0]&1 == 0 && string(frame[:6]) != string(hw) {
+		if len(frame) < mesh.EthLen || o.GSO == link.GSONone && len(frame) > l.MTU()+mesh.EthLen+4 || frame[0]&1 == 0 && string(frame[:6]) != string(hw) {
 			t.Fatalf("delivered %x with %+v", frame, o)
 		}
 	})

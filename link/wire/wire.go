@@ -30,7 +30,6 @@
 package wire
 
 import (
-	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net"
@@ -41,6 +40,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/alptrace/alptrace/link"
+	"github.com/alptrace/alptrace/link/internal/mesh"
 	"github.com/alptrace/alptrace/link/internal/rawio"
 )
 
@@ -63,21 +63,10 @@ type Options struct {
 }
 
 // Stats counts frames since the wire was joined.
-type Stats struct {
-	Members   int    // others now
-	Sent      uint64 // messages to members; a flooded frame counts for each
-	TxDropped uint64 // messages lost because a member did not take them in time
-	Received  uint64 // delivered
-	RxDropped uint64 // malformed, larger than the MTU
-	RxOther   uint64 // for other members
-}
+type Stats = mesh.Stats
 
 const (
-	ethLen    = 14
-	minMTU    = 68 // RFC 791
 	sndbuf    = 1 << 20
-	maxFrame  = ethLen + 4 + link.MaxPacket
-	maxMACs   = 64  // addresses learned from one member
 	sendWait  = 10  // ms that a Send waits for one member
 	backlog   = 512 // connections not yet accepted
 	maxLinger = 256 // accepted connections that have not said who they are
@@ -85,35 +74,19 @@ const (
 
 // Link is one member's end of a wire.
 type Link struct {
+	net    *mesh.Mesh[*peer]
 	dir    *directory
 	self   string
-	hw     net.HardwareAddr
-	mtu    int
-	all    bool // promiscuous
 	spin   time.Duration
 	log    *slog.Logger
 	waker  *rawio.Waker
 	recv   atomic.Pointer[func([]link.Packet)]
 	closed atomic.Bool
-	table  atomic.Pointer[table]
 	once   sync.Once
 	done   chan struct{}
-
-	sent, txDropped, received, rxDropped, rxOther atomic.Uint64
 }
 
 var _ link.Link = (*Link)(nil)
-
-// addr is an Ethernet address.
-type addr [6]byte
-
-func (a addr) multicast() bool { return a[0]&1 != 0 }
-
-// table is who is where; a new one is made for every change.
-type table struct {
-	peers []*peer
-	macs  map[addr]*peer
-}
 
 // Open joins the wire of directory dir, which is made if it is missing.
 func Open(dir string, opts Options) (link.Link, error) {
@@ -125,30 +98,19 @@ func Open(dir string, opts Options) (link.Link, error) {
 }
 
 func open(dir string, opts Options) (*Link, error) {
-	l := &Link{mtu: opts.MTU, hw: opts.HardwareAddr, all: opts.Promiscuous, log: opts.Logger, spin: opts.Spin, done: make(chan struct{})}
-	if l.mtu == 0 {
-		l.mtu = 1500
-	}
-	if l.mtu < minMTU || l.mtu > link.MaxPacket {
-		return nil, fmt.Errorf("mtu %d is not within %d and %d: %w", l.mtu, minMTU, link.MaxPacket, unix.EINVAL)
-	}
-	if l.hw == nil {
-		l.hw = make(net.HardwareAddr, 6)
-		_, _ = rand.Read(l.hw)
-		l.hw[0] = l.hw[0]&^1 | 2 // unicast, locally administered
-	}
-	if len(l.hw) != 6 || l.hw[0]&1 != 0 {
-		return nil, fmt.Errorf("hardware address %v is no Ethernet unicast address: %w", l.hw, unix.EINVAL)
-	}
+	l := &Link{log: opts.Logger, spin: opts.Spin, done: make(chan struct{})}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
-	l.table.Store(&table{})
 	var err error
+	l.net, err = mesh.New[*peer](mesh.Config{MTU: opts.MTU, HardwareAddr: opts.HardwareAddr, Promiscuous: opts.Promiscuous})
+	if err != nil {
+		return nil, err
+	}
 	if l.dir, err = openDir(dir); err != nil {
 		return nil, err
 	}
-	m, err := newMesh(l)
+	m, err := newMembers(l)
 	if err != nil {
 		l.dir.close()
 		return nil, err
@@ -164,10 +126,10 @@ func (l *Link) Name() string { return "wire" }
 func (l *Link) Medium() link.Medium { return link.Ethernet }
 
 // MTU is that of the options, bytes.
-func (l *Link) MTU() int { return l.mtu }
+func (l *Link) MTU() int { return l.net.MTU() }
 
 // HardwareAddr is this member's address.
-func (l *Link) HardwareAddr() net.HardwareAddr { return l.hw }
+func (l *Link) HardwareAddr() net.HardwareAddr { return l.net.HardwareAddr() }
 
 // Features are checksum and segmentation, up to 65535 bytes.
 func (l *Link) Features() link.Features {
@@ -175,12 +137,7 @@ func (l *Link) Features() link.Features {
 }
 
 // Stats counts what has passed so far.
-func (l *Link) Stats() Stats {
-	return Stats{
-		Members: len(l.table.Load().peers), Sent: l.sent.Load(), TxDropped: l.txDropped.Load(),
-		Received: l.received.Load(), RxDropped: l.rxDropped.Load(), RxOther: l.rxOther.Load(),
-	}
-}
+func (l *Link) Stats() Stats { return l.net.Stats() }
 
 // Start begins delivery, once. Frames that came before are lost.
 func (l *Link) Start(recv func(pkts []link.Packet)) error {
@@ -215,90 +172,9 @@ func (l *Link) Send(pkts []link.Packet) (int, error) {
 	if l.closed.Load() {
 		return 0, net.ErrClosed
 	}
-	t := l.table.Load()
-	sent := 0
-	var first error
-	for i := 0; i < len(pkts); {
-		if err := l.check(&pkts[i]); err != nil {
-			if first == nil {
-				first = fmt.Errorf("wire: send of %d bytes: %w", pkts[i].Len(), err)
-			}
-			i++
-			continue
-		}
-		to := t.find(&pkts[i])
-		j := i + 1
-		for j < len(pkts) && t.find(&pkts[j]) == to && l.check(&pkts[j]) == nil {
-			j++
-		}
-		if to != nil {
-			sent += to.send(l, pkts[i:j])
-		} else {
-			for _, p := range t.peers {
-				p.send(l, pkts[i:j])
-			}
-			sent += j - i
-		}
-		i = j
+	n, err := l.net.Send(pkts)
+	if err != nil {
+		err = fmt.Errorf("wire: %w", err)
 	}
-	return sent, first
-}
-
-// check refuses a frame that no member would accept.
-func (l *Link) check(p *link.Packet) error {
-	n := p.Len()
-	if n < ethLen {
-		return unix.EINVAL
-	}
-	if n > maxFrame || p.GSO == link.GSONone && n > l.mtu+ethLen+4 {
-		return unix.EMSGSIZE
-	}
-	return nil
-}
-
-// find is the member to which the frame goes, nil for all. The frame has at
-// least ethLen bytes.
-func (t *table) find(p *link.Packet) *peer {
-	var dst addr
-	n := 0
-	for _, b := range p.Bufs {
-		if n += copy(dst[n:], b); n == len(dst) {
-			break
-		}
-	}
-	if dst.multicast() {
-		return nil
-	}
-	return t.macs[dst]
-}
-
-// with is a copy of the table with p added.
-func (t *table) with(p *peer) *table {
-	return &table{peers: append(t.peers[:len(t.peers):len(t.peers)], p), macs: t.macs}
-}
-
-// without is a copy of the table with p and its addresses removed.
-func (t *table) without(p *peer) *table {
-	c := &table{macs: make(map[addr]*peer, len(t.macs))}
-	for _, q := range t.peers {
-		if q != p {
-			c.peers = append(c.peers, q)
-		}
-	}
-	for a, q := range t.macs {
-		if q != p {
-			c.macs[a] = q
-		}
-	}
-	return c
-}
-
-// learned is a copy of the table where a is at p.
-func (t *table) learned(a addr, p *peer) *table {
-	c := &table{peers: t.peers, macs: make(map[addr]*peer, len(t.macs)+1)}
-	for b, q := range t.macs {
-		c.macs[b] = q
-	}
-	c.macs[a] = p
-	return c
+	return n, err
 }

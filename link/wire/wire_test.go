@@ -146,7 +146,7 @@ func (m *member) take(n int) ([][]byte, []link.Offload) {
 }
 
 func (m *member) frame(dst net.HardwareAddr, payload []byte) link.Packet {
-	b := append(append(append([]byte{}, dst...), m.hw...), 0x88, 0xb5) // IEEE 802 local experimental
+	b := append(append(append([]byte{}, dst...), m.HardwareAddr()...), 0x88, 0xb5) // IEEE 802 local experimental
 	return link.Packet{Bufs: [][]byte{b, payload}}
 }
 
@@ -194,7 +194,7 @@ func TestFloodLearnUnicast(t *testing.T) {
 		}
 	}
 	// b has learned where a is: c sees nothing of it, not even to ignore.
-	b.send(t, b.frame(a.hw, []byte("me")))
+	b.send(t, b.frame(a.HardwareAddr(), []byte("me")))
 	if got, _ := a.take(1); len(got) != 1 || string(got[0][14:]) != "me" {
 		t.Fatalf("unicast: %q", got)
 	}
@@ -202,7 +202,7 @@ func TestFloodLearnUnicast(t *testing.T) {
 		t.Errorf("c was sent another's frame: %+v", s)
 	}
 	// Nobody knows c yet: the frame is flooded, and only c delivers it.
-	a.send(t, a.frame(c.hw, []byte("hi c")))
+	a.send(t, a.frame(c.HardwareAddr(), []byte("hi c")))
 	if got, _ := c.take(1); len(got) != 1 {
 		t.Fatalf("unknown unicast: %q", got)
 	}
@@ -254,7 +254,7 @@ func TestGSOAndMTU(t *testing.T) {
 	dir := t.TempDir()
 	a, b := join(t, dir, Options{}), join(t, dir, Options{})
 	eventually(t, "two members", func() bool { return a.Stats().Members == 1 && b.Stats().Members == 1 })
-	p := gsoFrame(a, b.hw)
+	p := gsoFrame(a, b.HardwareAddr())
 	a.send(t, p)
 	got, offs := b.take(1)
 	want := p.Offload
@@ -262,7 +262,7 @@ func TestGSOAndMTU(t *testing.T) {
 	if len(got) != 1 || !bytes.Equal(got[0], p.AppendTo(nil)) || offs[0] != want {
 		t.Fatalf("%d frames, %+v", len(got), offs)
 	}
-	if n, err := a.Send([]link.Packet{a.frame(b.hw, make([]byte, 1600))}); n != 0 || !errors.Is(err, unix.EMSGSIZE) {
+	if n, err := a.Send([]link.Packet{a.frame(b.HardwareAddr(), make([]byte, 1600))}); n != 0 || !errors.Is(err, unix.EMSGSIZE) {
 		t.Errorf("giant: %d, %v", n, err)
 	}
 	if n, err := a.Send([]link.Packet{{Bufs: [][]byte{{1, 2}}}}); n != 0 || !errors.Is(err, unix.EINVAL) {
@@ -271,8 +271,8 @@ func TestGSOAndMTU(t *testing.T) {
 	// A larger segment than the receiver's MTU is dropped there.
 	c := join(t, dir, Options{MTU: 9000})
 	eventually(t, "three members", func() bool { return c.Stats().Members == 2 })
-	c.send(t, c.frame(b.hw, make([]byte, 5000)))
-	c.send(t, c.frame(b.hw, make([]byte, 1500)))
+	c.send(t, c.frame(b.HardwareAddr(), make([]byte, 5000)))
+	c.send(t, c.frame(b.HardwareAddr(), make([]byte, 1500)))
 	if got, _ := b.take(1); len(got) != 1 || len(got[0]) != 1514 {
 		t.Errorf("%d frames", len(got))
 	}
@@ -287,7 +287,7 @@ func TestManyBuffersAndBatches(t *testing.T) {
 	eventually(t, "two members", func() bool { return a.Stats().Members == 1 && b.Stats().Members == 1 })
 	var pkts []link.Packet
 	for i := range 150 {
-		p := a.frame(b.hw, []byte{byte(i)})
+		p := a.frame(b.HardwareAddr(), []byte{byte(i)})
 		for j := range i * 4 { // up to 600 pieces of a byte
 			p.Bufs = append(p.Bufs, []byte{byte(j)})
 		}

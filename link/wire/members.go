@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/alptrace/alptrace/link"
+	"github.com/alptrace/alptrace/link/internal/mesh"
 	"github.com/alptrace/alptrace/link/internal/rawio"
 )
 
@@ -19,8 +20,8 @@ const hello = "alpwire1"
 // rxBatch is the number of frames read at once.
 const rxBatch = 32
 
-// mesh is the goroutine of a Link: it accepts, reads, learns and removes.
-type mesh struct {
+// members is the goroutine of a Link: it accepts, reads, learns and removes.
+type members struct {
 	l        *Link
 	epfd     int
 	listener int
@@ -53,9 +54,9 @@ const (
 	maxRedials = 3
 )
 
-// newMesh listens, and connects to all members.
-func newMesh(l *Link) (m *mesh, err error) {
-	m = &mesh{l: l, epfd: -1, listener: -1, conns: map[int]*peer{}, byName: map[string]*peer{}, spin: rawio.Spinner{Max: max(l.spin, 0)}}
+// newMembers listens, and connects to all members.
+func newMembers(l *Link) (m *members, err error) {
+	m = &members{l: l, epfd: -1, listener: -1, conns: map[int]*peer{}, byName: map[string]*peer{}, spin: rawio.Spinner{Max: max(l.spin, 0)}}
 	defer func() {
 		if err != nil {
 			m.teardown()
@@ -84,7 +85,7 @@ func newMesh(l *Link) (m *mesh, err error) {
 			m.dial(retry{name: n})
 		}
 	}
-	size := link.VnetLen + maxFrame
+	size := link.VnetLen + mesh.MaxFrame
 	arena := make([]byte, rxBatch*size)
 	for i := range m.msgs {
 		m.rx[i] = arena[i*size : (i+1)*size : (i+1)*size]
@@ -96,7 +97,7 @@ func newMesh(l *Link) (m *mesh, err error) {
 	return m, nil
 }
 
-func (m *mesh) watch(fd int) error {
+func (m *members) watch(fd int) error {
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
 	if err := unix.EpollCtl(m.epfd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		return fmt.Errorf("epoll_ctl: %w", err)
@@ -105,11 +106,11 @@ func (m *mesh) watch(fd int) error {
 }
 
 // teardown leaves the wire: first the name, so that nobody calls in vain.
-func (m *mesh) teardown() {
+func (m *members) teardown() {
 	if m.l.self != "" {
 		m.l.dir.unlink(m.l.self + suffix)
 	}
-	m.l.table.Store(&table{})
+	m.l.net.Clear()
 	for _, p := range m.conns {
 		p.close()
 	}
@@ -121,7 +122,7 @@ func (m *mesh) teardown() {
 }
 
 // loop serves until the link is closed.
-func (m *mesh) loop() {
+func (m *members) loop() {
 	l := m.l
 	defer close(l.done)
 	defer l.dir.close()
@@ -155,7 +156,7 @@ func (m *mesh) loop() {
 }
 
 // wait is epoll_wait(2): the number of events, -1 when it fails.
-func (m *mesh) wait(ms int) int {
+func (m *members) wait(ms int) int {
 	n, err := unix.EpollWait(m.epfd, m.events[:], ms)
 	if err != nil {
 		if errors.Is(err, unix.EINTR) {
@@ -168,7 +169,7 @@ func (m *mesh) wait(ms int) int {
 }
 
 // timeout is how long to sleep for the sake of what is due later, ms.
-func (m *mesh) timeout() int {
+func (m *members) timeout() int {
 	next := m.paused
 	for _, r := range m.retries {
 		if next.IsZero() || r.at.Before(next) {
@@ -182,7 +183,7 @@ func (m *mesh) timeout() int {
 }
 
 // later does what is due.
-func (m *mesh) later() {
+func (m *members) later() {
 	if len(m.retries) == 0 && m.paused.IsZero() {
 		return
 	}
@@ -205,7 +206,7 @@ func (m *mesh) later() {
 }
 
 // accept takes new connections.
-func (m *mesh) accept() {
+func (m *members) accept() {
 	for {
 		fd, _, err := unix.Accept4(m.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch {
@@ -229,13 +230,13 @@ func (m *mesh) accept() {
 			_ = unix.Close(fd)
 			continue
 		}
-		m.conns[fd] = &peer{fd: fd, since: time.Now()}
+		m.conns[fd] = &peer{l: m.l, fd: fd, since: time.Now()}
 		m.nameless++
 	}
 }
 
 // dial connects to a member, sweeps it if it is dead, or arranges to try again.
-func (m *mesh) dial(r retry) {
+func (m *members) dial(r retry) {
 	if m.byName[r.name] != nil {
 		return // it was faster
 	}
@@ -255,7 +256,7 @@ func (m *mesh) dial(r retry) {
 		}
 		return
 	}
-	p := &peer{fd: fd, name: r.name, outgoing: true, since: time.Now(), redials: r.redials}
+	p := &peer{l: m.l, fd: fd, name: r.name, outgoing: true, since: time.Now(), redials: r.redials}
 	if _, err := unix.SendmsgN(fd, []byte(hello+m.l.self), nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT); err != nil || m.watch(fd) != nil {
 		_ = unix.Close(fd)
 		if p.redials < maxRedials {
@@ -269,7 +270,7 @@ func (m *mesh) dial(r retry) {
 
 // redial arranges to connect again to a member that has ended p: to join it
 // again if it lives, and to sweep it if it does not.
-func (m *mesh) redial(p *peer) {
+func (m *members) redial(p *peer) {
 	n := p.redials + 1
 	if time.Since(p.since) > 10*time.Second {
 		n = 1
@@ -281,7 +282,7 @@ func (m *mesh) redial(p *peer) {
 
 // add puts a connection with a name in the table. Of two with one member, that
 // stays which the lesser name made; both members decide alike.
-func (m *mesh) add(p *peer) {
+func (m *members) add(p *peer) {
 	if old := m.byName[p.name]; old != nil {
 		if old.outgoing != p.outgoing && old.outgoing == (m.l.self < p.name) {
 			m.drop(p)
@@ -290,18 +291,18 @@ func (m *mesh) add(p *peer) {
 		m.drop(old)
 	}
 	m.byName[p.name] = p
-	m.l.table.Store(m.l.table.Load().with(p))
+	m.l.net.Add(p)
 	m.l.log.Info("wire: member", "member", p.name)
 }
 
 // drop ends a connection.
-func (m *mesh) drop(p *peer) {
+func (m *members) drop(p *peer) {
 	delete(m.conns, p.fd)
 	if p.name == "" {
 		m.nameless--
 	} else if m.byName[p.name] == p {
 		delete(m.byName, p.name)
-		m.l.table.Store(m.l.table.Load().without(p))
+		m.l.net.Remove(p)
 		m.l.log.Info("wire: member gone", "member", p.name)
 	}
 	p.close() // also takes it out of epoll

@@ -252,7 +252,8 @@ func (s *socket) convert(dup int) error {
 func (s *socket) startStream(end int) {
 	s.t.streams.SetBuffers(end)
 	s.state = connected
-	stream, err := s.t.loop.NewStream(end, s.ep, s, &s.t.In, &s.t.Out)
+	in, out := s.counters()
+	stream, err := s.t.loop.NewStream(end, s.ep, s, in, out)
 	if err != nil {
 		s.t.log.Warn("start stream", "err", err)
 		unix.Close(end)

@@ -137,7 +137,8 @@ func (c *call) sendMessage(s *socket, dup int, msg *stack.Message) result {
 		if e != 0 {
 			return fail(e)
 		}
-		s.t.Out.Add(uint64(n))
+		_, out := s.counters()
+		out.Add(uint64(n))
 		return value(n)
 	}
 	r := try(dup)

@@ -28,6 +28,7 @@ type socket struct {
 	cookie             uint64
 	family, typ, proto int
 	last               atomic.Uint64 // where it was seen last: thread and descriptor
+	watch              atomic.Pointer[observed]
 
 	mu      sync.Mutex
 	ep      stack.Endpoint
@@ -165,7 +166,8 @@ func (s *socket) makeStandin() (fd int, err error) {
 	if pair == nil {
 		s.events = s.t.loop.NewTask(func(uint32) { s.onEvent() })
 	} else {
-		s.messages, err = s.t.loop.NewMessages(pair, s.ep, s, &s.t.In, &s.t.Out)
+		in, out := s.counters()
+		s.messages, err = s.t.loop.NewMessages(pair, s.ep, s, in, out)
 		if err != nil {
 			unix.Close(fd)
 			pair.Close()
@@ -211,6 +213,7 @@ func (s *socket) release() {
 	if s.gone {
 		return
 	}
+	s.observeClose()
 	s.gone = true
 	if s.messages != nil {
 		s.messages.Send()
@@ -240,6 +243,7 @@ func (s *socket) StreamFailed(end int, e stack.Errno) {
 	s.t.streams.Reset(dup, end)
 	if dup < 0 { // nobody has it any more
 		s.t.sockets.Remove(s.cookie)
+		s.observeClose()
 		s.gone = true
 		s.ep.Close()
 		return
@@ -261,6 +265,7 @@ func (s *socket) StreamClosed(reset bool) {
 		s.ep.Shutdown(unix.SHUT_RDWR)
 		return
 	}
+	s.observeClose()
 	if reset {
 		s.ep.Abort()
 	} else {

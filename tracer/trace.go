@@ -61,19 +61,30 @@ type callTrace struct {
 	addrs int      // how many were
 	value []byte   // of an option
 
+	asked, watched bool // the observer was asked whether it wants the call, and does
+
 	line *traceLine // reserved for it
 	text []byte     // up to the result
+	args int        // where in it the arguments begin
+}
+
+// traced tells whether anybody wants the call's text.
+func (c *call) traced() bool {
+	if o := c.t.observer; o != nil && !c.tr.asked {
+		c.tr.asked, c.tr.watched = true, o.WantsCall()
+	}
+	return c.t.trace != nil || c.tr.watched
 }
 
 func (c *call) traceAddr(sa sockaddr) {
-	if c.t.trace != nil {
+	if c.traced() {
 		c.tr.addr = sa
 		c.tr.addrs++
 	}
 }
 
 func (c *call) traceValue(val []byte) {
-	if c.t.trace != nil {
+	if c.traced() {
 		c.tr.value = append([]byte{}, val...)
 	}
 }
@@ -82,7 +93,7 @@ func (c *call) traceValue(val []byte) {
 // to be one. It must come before the program goes on: while its memory is as the
 // call left it, and before a call that could have seen this one's result.
 func (c *call) announce(r result) {
-	if c.t.trace == nil || c.tr.line != nil {
+	if !c.traced() || c.tr.text != nil {
 		return
 	}
 	// Calls on descriptors that are the kernel's have no line.
@@ -91,28 +102,33 @@ func (c *call) announce(r result) {
 	}
 	s := c.syntax()
 	b := fmt.Appendf(nil, "%-7d %s(", c.tid, s.name)
+	c.tr.args = len(b)
 	for i, arg := range s.args {
 		if i > 0 {
 			b = append(b, ", "...)
 		}
 		b = arg(c, r, i, b)
 	}
-	c.tr.text = append(b, ") = "...)
-	c.tr.line = c.t.trace.reserve()
+	c.tr.text = append(b, endOfArgs...)
+	if c.t.trace != nil {
+		c.tr.line = c.t.trace.reserve()
+	}
 }
+
+const endOfArgs = ") = "
 
 // retract undoes announce: the call has not returned.
 func (c *call) retract() {
 	if c.tr.line != nil {
 		c.t.trace.write(c.tr.line, nil)
-		c.tr.line = nil
 	}
+	c.tr.line, c.tr.text = nil, nil
 }
 
 // record writes the line that was announced. got says that the program has the
 // result; it has not if a signal interrupted the call before.
 func (c *call) record(r result, got bool) {
-	if c.tr.line == nil {
+	if c.tr.text == nil {
 		return
 	}
 	b := c.tr.text
@@ -126,11 +142,17 @@ func (c *call) record(r result, got bool) {
 	default:
 		b = strconv.AppendInt(b, r.val, 10)
 	}
-	if got { // when a signal came is not known
-		b = fmt.Appendf(b, " <%.6f>", time.Since(c.start).Seconds())
+	took := time.Since(c.start)
+	if c.tr.watched {
+		c.t.observer.Call(c.observed(b, r, took))
 	}
-	c.t.trace.write(c.tr.line, append(b, '\n'))
-	c.tr.line = nil
+	if c.tr.line != nil {
+		if got { // when a signal came is not known
+			b = fmt.Appendf(b, " <%.6f>", took.Seconds())
+		}
+		c.t.trace.write(c.tr.line, append(b, '\n'))
+	}
+	c.tr.line, c.tr.text = nil, nil
 }
 
 // interrupted writes the line of a call that waited until a signal came.

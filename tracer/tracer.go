@@ -32,6 +32,7 @@ type Config struct {
 	Log      *slog.Logger // diagnostics; nil is silent
 	Trace    *Trace       // a line for every call; nil for none
 	Stats    *Stats       // counts of calls; nil for none
+	Observer Observer     // hears of calls and sockets; nil for nobody
 	// Warn is called with one line for the user, once for each cause, where the
 	// program cannot be served as it should be.
 	Warn func(string)
@@ -48,6 +49,7 @@ type Tracer struct {
 	log      *slog.Logger
 	trace    *Trace
 	stats    *Stats
+	observer Observer
 	warn     func(string)
 	redirect func(netip.AddrPort) (netip.AddrPort, bool)
 
@@ -67,8 +69,10 @@ type Tracer struct {
 
 	warned sync.Map // causes that the user was warned of
 
-	// Bytes that the program received and sent.
+	// Bytes that the program received and sent; see also Bytes.
 	In, Out atomic.Uint64
+
+	observedIDs atomic.Uint64 // of sockets
 }
 
 // New prepares to serve.
@@ -79,6 +83,7 @@ func New(cfg Config) (*Tracer, error) {
 		log:      cfg.Log,
 		trace:    cfg.Trace,
 		stats:    cfg.Stats,
+		observer: cfg.Observer,
 		warn:     cfg.Warn,
 		redirect: cfg.Redirect,
 		procs:    fdtable.NewProcesses(),

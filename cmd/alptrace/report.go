@@ -27,7 +27,8 @@ func report(w io.Writer, s *tracer.Stats, t *tracer.Tracer, n *network) {
 	tw = tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(name string, in, out string) { fmt.Fprintf(tw, "%s\t%s\t%s\t\n", name, in, out) }
 	row(n.describe(), "in", "out")
-	row("program", size(t.In.Load()), size(t.Out.Load()))
+	in, out := t.Bytes()
+	row("program", size(in), size(out))
 	row("link", size(st.BytesIn), size(st.BytesOut))
 	row("packets", fmt.Sprint(st.PacketsIn), fmt.Sprint(st.PacketsOut))
 	row("retransmissions", "", fmt.Sprint(st.Retransmissions))

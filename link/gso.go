@@ -6,6 +6,7 @@ import "encoding/binary"
 const (
 	flagFIN = 0x01
 	flagPSH = 0x08
+	flagACK = 0x10
 	flagCWR = 0x80
 )
 

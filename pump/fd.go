@@ -98,18 +98,3 @@ func (s *sink) Write(b []byte) (int, error) {
 	}
 	return done, nil
 }
-
-// epollWait takes the events that there are: 0 if none, -1 when the instance is
-// closed.
-func epollWait(epfd int, events []unix.EpollEvent) int {
-	for {
-		n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
-		switch e {
-		case 0:
-			return int(n)
-		case unix.EINTR:
-		default:
-			return -1
-		}
-	}
-}

@@ -103,9 +103,7 @@ func New(cfg Config) (*Tracer, error) {
 	if t.watch, err = fdtable.NewWatch(); err != nil {
 		return nil, err
 	}
-	if t.loop, err = pump.NewLoop(); err != nil {
-		return nil, err
-	}
+	t.loop = pump.NewLoop()
 	return t, nil
 }
 

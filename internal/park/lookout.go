@@ -23,9 +23,15 @@ type lookout struct {
 	patience time.Duration   // 0: never looks again
 	events   []unix.EpollEvent
 
-	mu   sync.RWMutex
-	lots map[int32]*Lot
-	last int32
+	mu    sync.RWMutex
+	slots []slot
+	free  []int32 // numbers of slots that are not in use
+}
+
+// slot is a place for a watched descriptor.
+type slot struct {
+	h   Handler // nil: free
+	use int32   // how often the slot has been used: tells late events of the last user
 }
 
 // theLookout is the process's, as the runtime's poller is; it lasts as long.
@@ -42,7 +48,7 @@ var theLookout = sync.OnceValues(func() (*lookout, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	o := &lookout{epfd: epfd, conn: conn, events: make([]unix.EpollEvent, 64), lots: make(map[int32]*Lot)}
+	o := &lookout{epfd: epfd, conn: conn, events: make([]unix.EpollEvent, 128)}
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err == nil && set.Count() > 1 {
 		o.patience = patience
@@ -51,30 +57,32 @@ var theLookout = sync.OnceValues(func() (*lookout, error) {
 	return o, nil
 })
 
-// add watches the Lot's descriptor. Edges are enough: whoever waits looks
-// first.
-func (o *lookout) add(l *Lot) error {
+// add watches fd.
+func (o *lookout) add(fd int, events uint32, h Handler) (Watch, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.last++
-	l.id = o.last
-	o.lots[l.id] = l
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: l.id}
-	if err := unix.EpollCtl(o.epfd, unix.EPOLL_CTL_ADD, l.fd, &ev); err != nil {
-		delete(o.lots, l.id)
-		return fmt.Errorf("epoll_ctl: %w", err)
+	if len(o.free) == 0 {
+		o.free = append(o.free, int32(len(o.slots)))
+		o.slots = append(o.slots, slot{})
 	}
-	return nil
+	i := o.free[len(o.free)-1]
+	w := Watch{out: o, fd: fd, slot: i, use: o.slots[i].use}
+	if err := w.control(unix.EPOLL_CTL_ADD, events); err != nil {
+		return Watch{}, err
+	}
+	o.slots[i].h = h
+	o.free = o.free[:len(o.free)-1]
+	return w, nil
 }
 
-func (o *lookout) remove(l *Lot) {
+func (o *lookout) remove(w *Watch) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	_ = unix.EpollCtl(o.epfd, unix.EPOLL_CTL_DEL, l.fd, nil)
-	delete(o.lots, l.id)
+	o.slots[w.slot] = slot{use: w.use + 1}
+	o.free = append(o.free, w.slot)
 }
 
-// run rings the Lots whose descriptors have become readable.
+// run tells the Handlers what has happened.
 //
 // It sleeps when nothing has come for its patience, and at once when what came
 // last had been slept for longer than that: then traffic is too sparse to be
@@ -103,8 +111,8 @@ func (o *lookout) run() {
 	}
 }
 
-// look rings whoever has something to read, and reports whether anyone has. It
-// lets them run at once.
+// look tells the Handlers what has happened, and reports whether anything has.
+// Whom they wake runs at once.
 func (o *lookout) look() bool {
 	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(o.epfd), uintptr(unsafe.Pointer(&o.events[0])), uintptr(len(o.events)), 0, 0, 0)
 	if e != 0 || n == 0 {
@@ -112,8 +120,8 @@ func (o *lookout) look() bool {
 	}
 	o.mu.RLock()
 	for _, ev := range o.events[:n] {
-		if l := o.lots[ev.Fd]; l != nil {
-			l.Ring()
+		if s := &o.slots[ev.Fd]; s.h != nil && s.use == ev.Pad {
+			s.h.Ready(ev.Events)
 		}
 	}
 	o.mu.RUnlock()

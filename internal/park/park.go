@@ -6,7 +6,8 @@
 // there; each of those must be stolen by another thread, which takes tens of
 // microseconds. A goroutine that is parked lets them run at once.
 //
-// All descriptors are watched by one goroutine, the lookout (lookout.go). While
+// All descriptors are watched by one goroutine, the lookout (lookout.go). A
+// [Lot] is one that a goroutine waits for, a [Watch] one with a function. While
 // traffic flows it looks again and again instead of sleeping: to be woken takes
 // a thread 30 microseconds and more where the waker runs on another processor,
 // several times what it takes to serve a packet.
@@ -23,8 +24,7 @@ import (
 // Lot is a descriptor that a goroutine waits for.
 type Lot struct {
 	fd     int
-	id     int32
-	out    *lookout
+	watch  Watch
 	bell   chan struct{} // rung when the descriptor may have become readable
 	closed atomic.Bool
 	once   sync.Once
@@ -37,12 +37,10 @@ func New(fd int, name string) (*Lot, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	out, err := theLookout()
-	if err != nil {
-		return nil, err
-	}
-	l := &Lot{fd: fd, out: out, bell: make(chan struct{}, 1)}
-	if err := out.add(l); err != nil {
+	l := &Lot{fd: fd, bell: make(chan struct{}, 1)}
+	var err error
+	// Edges are enough: whoever waits looks first.
+	if l.watch, err = Add(fd, unix.EPOLLIN|unix.EPOLLET, l); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return l, nil
@@ -71,12 +69,15 @@ func (l *Lot) Ring() {
 	}
 }
 
+// Ready rings; it is part of [Handler].
+func (l *Lot) Ready(uint32) { l.Ring() }
+
 // Close ends Wait, and then closes the descriptor. It must not be called by
 // Wait's function.
 func (l *Lot) Close() error {
 	err := error(unix.EBADF)
 	l.once.Do(func() {
-		l.out.remove(l)
+		l.watch.Remove()
 		l.closed.Store(true)
 		l.Ring()
 		l.inUse.Lock()

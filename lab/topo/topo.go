@@ -198,30 +198,39 @@ func (l *Lab) Link(name string) *Link {
 	return nil
 }
 
-// Lookup gives the addresses of a host or router by its name, those of from's
-// own subnets first: what a name server near from would say. from may be nil.
+// Lookup gives the addresses of a host or router by its name: those that from
+// can reach, those of its own subnets first. from may be nil.
 func (l *Lab) Lookup(from *Node, name string) []netip.Addr {
 	n := l.Node(name)
 	if n == nil {
 		return nil
 	}
 	addrs := n.Addrs()
-	if from != nil {
-		slices.SortStableFunc(addrs, func(a, b netip.Addr) int {
-			return cmp.Compare(from.distance(a), from.distance(b))
-		})
+	if from == nil || from == n {
+		return addrs
 	}
+	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return from.distance(a) == unreachable })
+	slices.SortStableFunc(addrs, func(a, b netip.Addr) int {
+		return cmp.Compare(from.distance(a), from.distance(b))
+	})
 	return addrs
 }
 
-// distance is 0 for an address in one of the node's subnets, else 1.
+const near, far, unreachable = 0, 1, 2
+
+// distance tells an address of the node's subnets from others.
 func (n *Node) distance(a netip.Addr) int {
 	for _, i := range n.Ifaces {
 		for _, p := range i.Addrs {
 			if p.Contains(a) {
-				return 0
+				return near
 			}
 		}
 	}
-	return 1
+	for _, r := range n.Routes {
+		if r.Dst.Contains(a) {
+			return far
+		}
+	}
+	return unreachable
 }

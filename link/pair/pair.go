@@ -19,6 +19,9 @@ type Options struct {
 	MTU      int           // bytes; 0 is 1500
 	Features link.Features // of Send on both ends; GSOMax 0 with TSO is 65535
 	Queue    int           // packets that wait for the receiver, each way; 0 is 1024
+	// HardwareAddrs are the addresses of both ends on Ethernet; nil is
+	// 02:00:00:00:00:01 and :02.
+	HardwareAddrs [2]net.HardwareAddr
 }
 
 // Link is one end.
@@ -46,8 +49,7 @@ var _ link.Link = (*Link)(nil)
 
 const batch = 64
 
-// New makes a pair, named "pair0" and "pair1", on Ethernet with the addresses
-// 02:00:00:00:00:01 and :02.
+// New makes a pair, named "pair0" and "pair1".
 func New(opts Options) (a, b *Link) {
 	if opts.MTU == 0 {
 		opts.MTU = 1500
@@ -63,7 +65,9 @@ func New(opts Options) (a, b *Link) {
 		l := &Link{name: fmt.Sprintf("pair%d", i), opts: opts, done: make(chan struct{})}
 		l.cond.L = &l.mu
 		if opts.Medium == link.Ethernet {
-			l.hw = net.HardwareAddr{2, 0, 0, 0, 0, byte(i + 1)}
+			if l.hw = opts.HardwareAddrs[i]; l.hw == nil {
+				l.hw = net.HardwareAddr{2, 0, 0, 0, 0, byte(i + 1)}
+			}
 		}
 		ends[i] = l
 	}

@@ -19,6 +19,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -176,4 +177,33 @@ type Stats struct {
 	BytesIn         uint64 // of packets, link headers not counted
 	BytesOut        uint64
 	Retransmissions uint64 // TCP segments
+}
+
+// Prober is an [Engine] that tells what its TCP connections do.
+type Prober interface {
+	// Probe has f called with the state of a connection after each segment that
+	// it received, each write of the program, each retransmission and each
+	// change of state; a state that stays is not left out. f may be called from
+	// any goroutine, with the engine's locks held: it must not block nor call
+	// the engine. nil ends it.
+	Probe(f func(TCPSample))
+}
+
+// TCPSample is what the sender of a TCP connection knows at one moment. The
+// names are those of struct tcp_info (linux/tcp.h) where it has them, but what
+// that counts in segments is in bytes here. From SYN_SENT and SYN_RECV, and
+// after CLOSE, only the addresses and State are known.
+type TCPSample struct {
+	Local, Remote netip.AddrPort
+	State         uint8         // tcpi_state: TCP_ESTABLISHED is 1
+	CAState       uint8         // tcpi_ca_state: TCP_CA_Open is 0
+	SndMSS        uint32        // bytes
+	SndCwnd       uint64        // bytes
+	SndSsthresh   uint64        // bytes; 0 while it is infinite
+	InFlight      uint64        // sent and neither acknowledged nor taken for lost, bytes
+	SndWnd        uint64        // of the peer, bytes
+	RTT, RTTVar   time.Duration // smoothed round-trip time and its variation (RFC 6298); 0 before the first
+	RTO           time.Duration
+	TotalRetrans  uint64 // segments
+	Timeouts      uint64 // how often the retransmission timer has expired
 }

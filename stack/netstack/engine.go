@@ -83,6 +83,8 @@ type Config struct {
 	// Lockstep says that one goroutine drives the engine, with a Clock of its
 	// own; see [Engine.Settle]. There are no IGMP and MLD then.
 	Lockstep bool
+	// Probe makes [Engine.Probe] work, which slows gVisor's TCP a little.
+	Probe bool
 	// TCP makes the TCP; nil is gVisor's, with CUBIC.
 	TCP gstack.TransportProtocolFactory
 	// Logger receives diagnostics; nil discards them.
@@ -105,6 +107,7 @@ type Engine struct {
 	orphans   orphans
 	inStep    bool         // Config.Lockstep
 	lockstep  *lockstepTCP // nil: not in lockstep, or another TCP than gVisor's
+	probe     *prober      // nil: not Config.Probe
 
 	admin                           bool
 	rcvBufMax, sndBufMax, tcpRcvMax int
@@ -126,6 +129,9 @@ func New(cfg Config) (*Engine, error) {
 		e.log = slog.New(slog.DiscardHandler)
 	}
 	quiet(e.log)
+	if cfg.Probe {
+		e.probe = newProber(cfg.Lockstep)
+	}
 	e.st = gstack.New(e.stackOptions(cfg))
 	if err := errors.Join(e.setDefaults(cfg), e.tapICMP()); err != nil {
 		e.st.Destroy()
@@ -135,7 +141,9 @@ func New(cfg Config) (*Engine, error) {
 		e.st.Destroy()
 		return nil, err
 	}
+	e.probe.start(e.st, len(e.nics))
 	for _, n := range e.nics {
+		n.probe = e.probe
 		if err := n.start(); err != nil {
 			e.st.Destroy()
 			return nil, fmt.Errorf("start link %s: %w", n.link.Name(), err)

@@ -5,7 +5,6 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // gVisor's TCP handles received segments on goroutines of its own. A driver in
@@ -33,10 +32,10 @@ func (e *Engine) newTCPProtocol(cfg Config) gstack.TransportProtocolFactory {
 	case cfg.TCP != nil:
 		return cfg.TCP
 	case !cfg.Lockstep:
-		return tcp.NewProtocolCUBIC
+		return gvisorTCP(e.probe)
 	}
 	return func(s *gstack.Stack) gstack.TransportProtocol {
-		p := tcp.NewProtocolCUBIC(s)
+		p := gvisorTCP(e.probe)(s)
 		e.lockstep = &lockstepTCP{TransportProtocol: p, queue: p.(queuer)}
 		return e.lockstep
 	}

@@ -28,6 +28,7 @@ type nic struct {
 	acks     ackHold
 	inStep   bool // Config.Lockstep
 	lockstep *lockstepTCP
+	probe    *prober
 	// reopen is told of the SYNs that arrive; nil for none to be told.
 	reopen func(tcpip.NetworkProtocolNumber, gstack.TransportEndpointID)
 
@@ -216,6 +217,9 @@ func (n *nic) writeHeld(list gstack.PacketBufferList) {
 func (n *nic) write(list gstack.PacketBufferList) (int, tcpip.Error) {
 	b := batches.Get().(*batch)
 	pkts := list.AsSlice()
+	if n.probe.on() {
+		n.probe.out(pkts)
+	}
 	bytes := 0
 	for _, p := range pkts {
 		first := len(b.bufs)
@@ -341,6 +345,9 @@ func (n *nic) deliver(d gstack.NetworkDispatcher, p *link.Packet) {
 		default:
 			return
 		}
+	}
+	if n.probe.on() {
+		n.probe.in(ip)
 	}
 	n.rxValid.Store(p.CsumValid || p.NeedsCsum)
 	if id, syn := synID(ip); syn && n.reopen != nil {

@@ -290,6 +290,7 @@ func (t *tcpSock) Accept() (stack.Endpoint, stack.Errno) {
 	n.applyAll()
 	n.applyCongestion()
 	widenRcvBuf(ep)
+	t.engine.probe.called(ep)
 	return n, 0
 }
 

@@ -78,6 +78,7 @@ func (t *tcpSock) connectOutcome() stack.Errno {
 	case tcpSynSent, tcpSynRecv:
 		return unix.EALREADY
 	case tcpClose:
+		t.engine.probe.called(t.ep)
 		t.harvest()
 		err := t.takeErr()
 		if err == 0 {
@@ -87,6 +88,7 @@ func (t *tcpSock) connectOutcome() stack.Errno {
 		return err
 	default:
 		t.state = connected
+		t.engine.probe.called(t.ep)
 		return 0
 	}
 }

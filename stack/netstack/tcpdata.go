@@ -123,6 +123,7 @@ func (t *tcpSock) WriteFrom(r stack.Source) (int, stack.Errno) {
 	switch err.(type) {
 	case nil:
 		t.written.Add(uint64(n))
+		t.engine.probe.called(ep)
 		return int(n), 0
 	case *tcpip.ErrWouldBlock:
 		return 0, unix.EAGAIN

@@ -2,14 +2,16 @@ package topo
 
 import (
 	"cmp"
+	"errors"
+	"maps"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 
 	"github.com/alptrace/alptrace/link/impair"
+	"github.com/alptrace/alptrace/sim/sweep/grid"
 )
 
 // reader reads one lab file.
@@ -31,6 +33,9 @@ func parse(name string, text []byte, params map[string]string) (*Lab, error) {
 		nat: map[*Node]*value{}, addrs: map[*Iface]*value{},
 	}
 	r.sweep(root)
+	if len(r.errs) > 0 {
+		return nil, r.errs
+	}
 	r.substitute(root, params)
 	r.file(root)
 	for _, f := range r.later {
@@ -46,77 +51,47 @@ func parse(name string, text []byte, params map[string]string) (*Lab, error) {
 	return r.lab, nil
 }
 
-// substitute puts the parameters in.
+// substitute puts the parameters in. One that nothing uses is an error, but for
+// "seed", which is the lab's whether the file says so or not.
 func (r *reader) substitute(root *value, given map[string]string) {
-	params := map[string]string{}
-	for _, p := range r.lab.Sweep {
-		if len(p.Values) > 0 {
-			params[p.Name] = p.Values[0]
-		}
-	}
-	for k, v := range given {
-		params[k] = v
+	params := grid.Map(r.lab.Sweep.Row(0))
+	maps.Copy(params, given)
+	used := map[string]bool{"seed": true}
+	param := func(name string) (string, bool) {
+		used[name] = true
+		v, ok := params[name]
+		return v, ok
 	}
 	for _, f := range root.table {
 		if f.name != "sweep" {
-			f.val.substitute(params, func(p Pos, msg string) { r.fail(p, "%s", msg) })
+			f.val.substitute(param, func(p Pos, msg string) { r.fail(p, "%s", msg) })
 		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(params)) {
+		if !used[n] {
+			r.fail(Pos(r.lab.Sweep.Pos(n, r.lab.File)), "parameter %s: no string of the file has ${%s}", n, n)
+		}
+	}
+	if v, ok := params["seed"]; ok {
+		seed := &value{kind: unstable.String, text: v, pos: Pos(r.lab.Sweep.Pos("seed", r.lab.File))}
+		root.set("seed", seed)
 	}
 }
 
 // sweep reads the parameters.
 func (r *reader) sweep(root *value) {
-	f := root.field("sweep")
-	if f == nil {
+	if root.field("sweep") == nil {
 		return
 	}
-	if f.val.kind != unstable.InlineTable {
-		r.want(f.val, "a table for [sweep]")
+	g, err := grid.Parse(r.lab.File, r.lab.Text)
+	var errs grid.Errors
+	if errors.As(err, &errs) {
+		for _, e := range errs {
+			r.fail(Pos(e.Pos), "%s", e.Msg)
+		}
 		return
 	}
-	for _, f := range f.val.table {
-		p := Param{Name: f.name, Pos: f.pos}
-		switch f.val.kind {
-		case unstable.Array:
-			for _, e := range f.val.list {
-				if e.kind == unstable.Array || e.kind == unstable.InlineTable {
-					r.want(e, "strings or numbers")
-					continue
-				}
-				p.Values = append(p.Values, e.text)
-			}
-		case unstable.InlineTable:
-			p.Values = r.span(f)
-		default:
-			r.want(f.val, `a list of values, or {from = 1, to = 10}`)
-		}
-		if len(p.Values) == 0 {
-			r.fail(f.pos, "%q has no values", f.name)
-		}
-		r.lab.Sweep = append(r.lab.Sweep, p)
-	}
-}
-
-// span reads {from = 1, to = 10, step = 1}.
-func (r *reader) span(f *field) (l []string) {
-	const most = 1e6
-	from, to, step := uint64(0), uint64(0), uint64(1)
-	before := len(r.errs)
-	r.fields(f.val, "a range of values", map[string]func(*value){
-		"from": integer(&r.decoder, &from, 0, math.MaxInt64),
-		"to":   integer(&r.decoder, &to, 0, math.MaxInt64),
-		"step": integer(&r.decoder, &step, 1, math.MaxInt64),
-	})
-	switch {
-	case len(r.errs) > before:
-	case to < from || (to-from)/step >= most:
-		r.fail(f.pos, "%q: want from at most to, and fewer than a million values", f.name)
-	default:
-		for n := from; n <= to && n >= from; n += step {
-			l = append(l, strconv.FormatUint(n, 10))
-		}
-	}
-	return l
+	r.lab.Sweep = *g
 }
 
 // file reads the top of the file.

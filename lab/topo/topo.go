@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/alptrace/alptrace/link/impair"
+	"github.com/alptrace/alptrace/sim/sweep/grid"
 )
 
 // Pos is a place in a lab file; lines and columns (in bytes) are from 1. The
@@ -42,7 +43,7 @@ type Lab struct {
 	Routers  []*Node
 	Switches []*Node
 	Links    []*Link
-	Sweep    []Param
+	Sweep    grid.Grid // parameters, with the values that a sweep gives them
 }
 
 // Kind is what a node is.
@@ -164,13 +165,6 @@ type Traffic struct {
 	Rate     int64         // bits per second while on (onoff)
 	File     string        // of sizes and times (trace), beside the lab file
 	Text     []byte        // what is in it
-}
-
-// Param is a parameter of a sweep with its values, in their order.
-type Param struct {
-	Name   string
-	Values []string
-	Pos    Pos
 }
 
 // Nodes are hosts, then routers, then switches.

@@ -86,7 +86,7 @@ func TestDumbbell(t *testing.T) {
 	if got := fmt.Sprint(l.Lookup(c1, "server1")); got != "[10.0.3.2 fd00:a1b:0:3::2]" {
 		t.Error(got)
 	}
-	if got := fmt.Sprint(l.Sweep); !strings.Contains(got, "{n [4 5 6]") || !strings.Contains(got, "{rate [10mbit 100mbit]") {
+	if got := fmt.Sprint(l.Sweep); !strings.Contains(got, "[n] [[4] [5] [6]]") || !strings.Contains(got, "[rate] [[10mbit] [100mbit]]") {
 		t.Error(got)
 	}
 }
@@ -146,7 +146,8 @@ func TestErrors(t *testing.T) {
 		{ok + "[[link]]\nbetween = ['b', 'a']\n" + "[[link]]\nbetween = ['a', 'b']\n", []string{`another link is named "a-b", at x.toml:3:3`}},
 		{"[switch.a]\n[switch.b]\n[switch.c]\n[[link]]\nbetween=['a','b']\n[[link]]\nbetween=['b','c']\n[[link]]\nbetween=['c','a']\n", []string{"x.toml:8:3: the link c-a closes a loop"}},
 		{"duration = '${no}'\n", []string{"x.toml:1:12: ${no}: there is no such parameter", "x.toml:1:12: want a time"}},
-		{"[sweep]\na = []\nb = {from = 3, to = 1}\n", []string{`x.toml:2:1: "a" has no values`, "x.toml:3:1: "}},
+		{"[sweep]\na = []\nb = {from = 3, to = 1}\n", []string{`x.toml:2:1: sweep: a has no values`, "x.toml:3:1: "}},
+		{"[sweep]\nunused = [1]\nseed = [2]\n", []string{"x.toml:2:1: parameter unused: no string of the file has ${unused}"}},
 		{"[router.r]\nnat = 'x'\n", []string{`x.toml:2:7: "x": want the name of a link of r`}},
 		{"[host.a]\ntraffic = [{kind = 'bulk'}, {kind = 'x', to = 'a'}]\n", []string{"x.toml:2:12: traffic: want kind and to", `"x": want bulk`}},
 		{"[host.a]\n[router.a]\n", []string{`x.toml:2:9: "a" is also a host, at x.toml:1:7`}},
@@ -218,4 +219,26 @@ func FuzzParse(f *testing.F) {
 			t.Error("neither a lab nor an error")
 		}
 	})
+}
+
+// TestSeed sees that the parameter "seed" is the lab's, and that of its links.
+func TestSeed(t *testing.T) {
+	text := "seed = 3\n[host.a]\n[host.b]\n[[link]]\nbetween = ['a', 'b']\nimpair = 'loss=1%'\n"
+	plain := mustParse(t, text, nil)
+	given := mustParse(t, text, map[string]string{"seed": "9"})
+	swept := mustParse(t, text+"[sweep]\nseed = {from = 5, to = 6}\n", nil)
+	if plain.Seed != 3 || given.Seed != 9 || swept.Seed != 5 {
+		t.Errorf("seeds %d, %d and %d", plain.Seed, given.Seed, swept.Seed)
+	}
+	if plain.Links[0].AB.Seed == given.Links[0].AB.Seed {
+		t.Error("another seed, and the link has the same")
+	}
+	for want, params := range map[string]map[string]string{
+		"want a number from 1":                        {"seed": "x"},
+		"parameter rate: no string of the file has $": {"rate": "1"},
+	} {
+		if _, err := Parse("x.toml", []byte(text), params); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
 }

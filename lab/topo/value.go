@@ -34,6 +34,15 @@ func (v *value) field(name string) *field {
 	return nil
 }
 
+// set replaces a field of a table, or adds it.
+func (v *value) set(name string, to *value) {
+	if f := v.field(name); f != nil {
+		f.val = to
+		return
+	}
+	v.table = append(v.table, &field{name: name, pos: to.pos, val: to})
+}
+
 // tree reads TOML and keeps the places.
 func tree(file string, text []byte) (*value, error) {
 	// The decoder refuses what the parser below lets pass, such as a key given
@@ -151,22 +160,25 @@ func (b *builder) value(n *unstable.Node, parent Pos) *value {
 
 // substitute replaces "${name}" in all strings. A name that is no parameter is
 // an error.
-func (v *value) substitute(params map[string]string, fail func(Pos, string)) {
+func (v *value) substitute(param lookup, fail func(Pos, string)) {
 	switch v.kind {
 	case unstable.Array:
 		for _, e := range v.list {
-			e.substitute(params, fail)
+			e.substitute(param, fail)
 		}
 	case unstable.InlineTable:
 		for _, f := range v.table {
-			f.val.substitute(params, fail)
+			f.val.substitute(param, fail)
 		}
 	case unstable.String:
-		v.text = expand(v.text, params, func(msg string) { fail(v.pos, msg) })
+		v.text = expand(v.text, param, func(msg string) { fail(v.pos, msg) })
 	}
 }
 
-func expand(s string, params map[string]string, fail func(string)) string {
+// lookup is the value of a parameter, if there is one of this name.
+type lookup func(name string) (string, bool)
+
+func expand(s string, param lookup, fail func(string)) string {
 	var out strings.Builder
 	for {
 		head, rest, ok := strings.Cut(s, "${")
@@ -175,7 +187,7 @@ func expand(s string, params map[string]string, fail func(string)) string {
 			return out.String()
 		}
 		name, tail, ok := strings.Cut(rest, "}")
-		val, known := params[name]
+		val, known := param(name)
 		switch {
 		case !ok:
 			fail(`"${" without "}"`)

@@ -21,14 +21,13 @@ import (
 
 // TestMain is also the worker process of the tests.
 func TestMain(m *testing.M) {
-	if os.Getenv("SWEEP_TEST_WORKER") != "" {
+	if len(os.Args) == 2 && os.Args[1] == "worker" {
 		if err := Work(func(string, []byte) (Runner, error) { return queue, nil }); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		os.Exit(0)
 	}
-	os.Setenv("SWEEP_TEST_WORKER", "1") // of those that are started
 	os.Exit(m.Run())
 }
 
@@ -96,7 +95,7 @@ func config(dir string) Config {
 	out := filepath.Join(dir, "out.csv")
 	return Config{
 		Shard: Whole, Outputs: []string{out, filepath.Join(dir, "out.parquet")},
-		Log: out + ".rows", Worker: []string{os.Args[0]}, Jobs: 2,
+		Log: out + ".rows", Worker: []string{os.Args[0], "worker"}, Jobs: 2,
 	}
 }
 

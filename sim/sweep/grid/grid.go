@@ -75,6 +75,14 @@ func (g *Grid) Row(i int) []Param {
 	return row
 }
 
+// Pos is where the parameter is defined, or the file if the grid does not have it from there.
+func (g *Grid) Pos(name, file string) Pos {
+	if i := find(g.Axes, name); i >= 0 && g.Axes[i].Pos.Line > 0 {
+		return g.Axes[i].Pos
+	}
+	return Pos{File: file}
+}
+
 // Map is a row as a map from names to values.
 func Map(row []Param) map[string]string {
 	m := make(map[string]string, len(row))

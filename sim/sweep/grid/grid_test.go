@@ -51,6 +51,7 @@ func TestParseErrors(t *testing.T) {
 	tests := []struct{ file, want string }{
 		{"x = [", "f:1:"},
 		{"\n[sweep]\na = [1]\nb = []", "f:4:1: sweep: b has no values"},
+		{"[sweep]\na = []\nb = {from = 2, to = 1}", "f:2:1: sweep: a has no values\nf:3:1: sweep: b: a step of 1"},
 		{"[sweep]\nrow = [1]", "f:2:1: sweep: parameter row: the table has a column"},
 		{"[sweep]\n\"a b\" = [1]", "f:2:1: sweep: parameter \"a b\": want a letter"},
 		{"[sweep]\na = [[1]]", "f:2:1: sweep: a: want texts or numbers"},

@@ -34,12 +34,24 @@ func (e *Error) Error() string {
 	return e.Pos.String() + ": " + e.Msg
 }
 
-func (p Pos) errorf(format string, args ...any) error {
-	return &Error{Pos: p, Msg: fmt.Sprintf(format, args...)}
+// Errors are all errors found, in the order of the file.
+type Errors []*Error
+
+// Error has a line for each.
+func (e Errors) Error() string {
+	var l []string
+	for _, x := range e {
+		l = append(l, x.Error())
+	}
+	return strings.Join(l, "\n")
+}
+
+func (p Pos) errorf(format string, args ...any) Errors {
+	return Errors{{Pos: p, Msg: fmt.Sprintf(format, args...)}}
 }
 
 // Parse reads the [sweep] table in the text of a lab file. name stands for the file in
-// errors, which are [Error]s. Without such a table the grid has one row.
+// errors, which are [Errors]. Without such a table the grid has one row.
 func Parse(name string, text []byte) (*Grid, error) {
 	var file struct {
 		Sweep any `toml:"sweep"`
@@ -61,6 +73,7 @@ func Parse(name string, text []byte) (*Grid, error) {
 		return nil, Pos{File: name, Line: 1, Col: 1}.errorf("sweep: want a table")
 	}
 	g := &Grid{}
+	var errs Errors
 	for _, k := range keys.params {
 		var a Axis
 		var err error
@@ -70,12 +83,19 @@ func Parse(name string, text []byte) (*Grid, error) {
 			a, err = axis(k.name, table[k.name])
 		}
 		if err != nil {
-			return nil, k.pos.errorf("sweep: %v", err)
+			errs = append(errs, k.pos.errorf("sweep: %v", err)...)
+			continue
 		}
 		a.Pos = k.pos
 		g.Axes = append(g.Axes, a)
 	}
-	return g, g.check()
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	if err := g.check(); err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 // key is a parameter's place.

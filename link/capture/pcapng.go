@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/alptrace/alptrace/internal/flow"
 	"github.com/alptrace/alptrace/link"
 )
 
@@ -25,6 +26,7 @@ const (
 	optMAC         = 6 // interface
 	optResolution  = 9 // interface
 	optFlags       = 2 // packet
+	optDropCount   = 4 // packet
 
 	linkEthernet = 1
 	linkRaw      = 101 // an IPv4 or IPv6 packet
@@ -35,10 +37,6 @@ const (
 
 // direction is which way a packet went, as epb_flags has it.
 type direction uint32
-
-// epbOverhead is the length of an Enhanced Packet Block without its packet:
-// header, flags, end of options, trailing length.
-const epbOverhead = 28 + 8 + 4 + 4
 
 var le = binary.LittleEndian
 
@@ -64,10 +62,7 @@ func appendOption[T string | []byte](b []byte, code uint16, val T) []byte {
 	b = le.AppendUint16(b, code)
 	b = le.AppendUint16(b, uint16(len(val)))
 	b = append(b, val...)
-	for range -len(val) & 3 {
-		b = append(b, 0)
-	}
-	return b
+	return pad(b, len(val))
 }
 
 // appendHeader appends the section header and the description of the link.
@@ -102,13 +97,13 @@ func appendHeader(b []byte, l link.Link, o *Options) []byte {
 }
 
 // appendPacket appends an Enhanced Packet Block. The checksum that the packet
-// leaves open is completed in the copy.
-func appendPacket(b []byte, p *link.Packet, m link.Medium, at time.Time, d direction) []byte {
+// leaves open is completed in the copy. lost is how many packets are missing
+// before it.
+func (c *Link) appendPacket(b []byte, p *link.Packet, at time.Time, d direction, lost uint64) []byte {
 	n := p.Len()
-	total := uint32(epbOverhead + n + -n&3)
-	ts := uint64(at.UnixNano())
+	start, ts := len(b), uint64(at.UnixNano())
 	b = le.AppendUint32(b, blockPacket)
-	b = le.AppendUint32(b, total)
+	b = le.AppendUint32(b, 0) // the length
 	b = le.AppendUint32(b, 0) // the interface
 	b = le.AppendUint32(b, uint32(ts>>32))
 	b = le.AppendUint32(b, uint32(ts))
@@ -118,14 +113,56 @@ func appendPacket(b []byte, p *link.Packet, m link.Medium, at time.Time, d direc
 	b = p.AppendTo(b)
 	if p.NeedsCsum {
 		o := p.Offload
-		_ = link.Complete(b[data:], &o, m) // a malformed packet is shown as it is
+		_ = link.Complete(b[data:], &o, c.medium) // a malformed packet is shown as it is
 	}
-	for range -n & 3 {
-		b = append(b, 0)
+	b = pad(b, n)
+	if c.owners != nil {
+		b = c.appendOwner(b, data, n, d)
 	}
 	b = le.AppendUint16(b, optFlags)
 	b = le.AppendUint16(b, 4)
 	b = le.AppendUint32(b, uint32(d))
+	if lost > 0 {
+		b = le.AppendUint16(b, optDropCount)
+		b = le.AppendUint16(b, 8)
+		b = le.AppendUint64(b, lost)
+	}
 	b = le.AppendUint32(b, optEnd)
+	total := uint32(len(b) - start + 4)
+	le.PutUint32(b[start+4:], total)
 	return le.AppendUint32(b, total)
+}
+
+// appendOwner appends a comment with the owner of the packet that is the n bytes
+// at data, if it is known. That of an ICMP error is who sent what it is about.
+func (c *Link) appendOwner(b []byte, data, n int, d direction) []byte {
+	p, ok := flow.Parse(b[data:data+n], c.medium)
+	if !ok {
+		return b
+	}
+	local := p.Flow
+	if p.About.Src.IsValid() {
+		local = p.About.Reverse()
+	}
+	if d == inbound {
+		local = local.Reverse()
+	}
+	o, ok := c.owners.Lookup(local)
+	if !ok {
+		return b
+	}
+	b = le.AppendUint16(b, optComment)
+	b = le.AppendUint16(b, 0)
+	from := len(b)
+	b = o.Append(b, local, d == outbound)
+	le.PutUint16(b[from-2:], uint16(len(b)-from))
+	return pad(b, len(b)-from)
+}
+
+// pad fills n bytes up to a multiple of 4.
+func pad(b []byte, n int) []byte {
+	for range -n & 3 {
+		b = append(b, 0)
+	}
+	return b
 }

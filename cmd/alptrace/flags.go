@@ -10,6 +10,7 @@ import (
 
 	"github.com/alptrace/alptrace/link/impair"
 	"github.com/alptrace/alptrace/link/relay"
+	"github.com/alptrace/alptrace/observe/ui"
 	"github.com/alptrace/alptrace/rootd/proto"
 	"github.com/spf13/pflag"
 )
@@ -27,6 +28,7 @@ type options struct {
 	pcap     string
 	trace    string
 	stats    bool
+	ui       netip.AddrPort // where the page is; invalid: there is none
 	debug    bool
 	version  bool
 	argv     []string
@@ -39,6 +41,7 @@ const noValue = "-"
 
 type rawFlags struct {
 	net, engine, pcap, trace string
+	ui                       string
 	rootd                    string
 	addrs, gateways, publish []string
 	impair                   impairFlags
@@ -64,6 +67,7 @@ func flagSet(r *rawFlags) *pflag.FlagSet {
 	f.StringVar(&r.trace, "trace", "", "write a line for every socket call to `FILE`, or to standard error")
 	f.Lookup("trace").NoOptDefVal = noValue
 	f.BoolVar(&r.stats, "stats", false, "print a table of calls, sockets, bytes and packets at exit")
+	f.StringVar(&r.ui, "ui", "", "serve a page that shows the run, and controls its link, at `ADDR` of loopback: PORT, or 0 for any (docs/ui.md)")
 	f.BoolVar(&r.debug, "debug", false, "log alptrace's own workings to standard error")
 	f.BoolVar(&r.version, "version", false, "print the version and exit")
 	f.BoolVarP(&r.help, "help", "h", false, "print this help and exit")
@@ -132,6 +136,11 @@ func (o *options) check(r *rawFlags) error {
 	var err error
 	if o.impair, err = r.impair.parse(); err != nil {
 		return err
+	}
+	if r.ui != "" {
+		if o.ui, err = ui.ParseAddr(r.ui); err != nil {
+			return fmt.Errorf("--ui %w", err)
+		}
 	}
 	return o.agree()
 }

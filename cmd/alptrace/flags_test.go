@@ -35,6 +35,9 @@ func TestParse(t *testing.T) {
 		{"--trace true", options{trace: "-"}},
 		{"--trace=f true", options{trace: "f"}},
 		{"--trace f true", options{trace: "-", argv: []string{"f", "true"}}},
+		{"--ui :0 true", options{ui: netip.MustParseAddrPort("127.0.0.1:0")}},
+		{"--ui 8080 true", options{ui: netip.MustParseAddrPort("127.0.0.1:8080")}},
+		{"--ui [::1]:0 true", options{ui: netip.MustParseAddrPort("[::1]:0")}},
 		{"--pcap f.pcapng true", options{pcap: "f.pcapng"}},
 		{"--pcap=f.pcapng true", options{pcap: "f.pcapng"}},
 		{"--impair delay=5ms true", options{impair: impair.Config{In: impair.Spec{Delay: 5e6}, Out: impair.Spec{Delay: 5e6}}}},
@@ -111,6 +114,8 @@ func TestParseErrors(t *testing.T) {
 		{"--net none --pcap f true", "--net none has no link to capture on"},
 		{"--net host --addr 10.0.0.1/24 true", "--net host has the host's own addresses"},
 		{"--net host --gw 10.0.0.1 true", "--net host has the host's own addresses"},
+		{"--ui 0.0.0.0:8080 true", `--ui "0.0.0.0:8080": only loopback`},
+		{"--ui example.org:8080 true", `--ui "example.org:8080": want`},
 		{"--addr 10.0.0.1 true", `--addr "10.0.0.1": want`},
 		{"--addr 10.0.0.1/33 true", `--addr "10.0.0.1/33": want`},
 		{"--addr host/24 true", `--addr "host/24": want`},
@@ -158,7 +163,7 @@ func TestUsage(t *testing.T) {
 	for _, want := range []string{
 		"--net NETWORK ", "--addr CIDR ", "--gw ADDR ", "--publish SPEC ", "--rootd SOCKET ", "--engine ENGINE ",
 		"--impair SPEC ", "--impair-in SPEC ", "--impair-out SPEC ",
-		"--pcap FILE ", "--trace[=FILE] ", "--stats ", "--debug ", "--version ", "-h, --help ",
+		"--pcap FILE ", "--trace[=FILE] ", "--stats ", "--ui ADDR ", "--debug ", "--version ", "-h, --help ",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)

@@ -24,7 +24,8 @@ import (
 type network struct {
 	engine stack.Engine
 	relay  *relay.Relay // nil unless --net relay
-	impair *impair.Link // nil unless --impair
+	impair *impair.Link // nil unless --impair or --ui
+	page   *page        // nil unless --ui
 	net    string       // as --net says; what auto became
 	files  []*os.File   // to be closed last
 }
@@ -33,8 +34,8 @@ type network struct {
 func (n *network) describe() string { return n.engine.Name() + ", " + n.net }
 
 // newNetwork builds what --net, --engine and their companions ask for.
-func newNetwork(o *options, log *slog.Logger) (*network, error) {
-	n := &network{net: o.net}
+func newNetwork(o *options, pg *page, log *slog.Logger) (*network, error) {
+	n := &network{net: o.net, page: pg}
 	var err error
 	if o.engine == "host" {
 		n.net = "the host's network"
@@ -51,6 +52,7 @@ func newNetwork(o *options, log *slog.Logger) (*network, error) {
 		bare.Close()
 		return nil, err
 	}
+	worse = n.withStep(o, worse)
 	l, err := n.withCapture(o, worse, log)
 	if err != nil {
 		worse.Close()
@@ -147,7 +149,9 @@ func (n *network) withImpairment(o *options, l link.Link) (link.Link, error) {
 	if l == nil {
 		return nil, nil
 	}
-	w, err := impair.Wrap(l, o.impair)
+	cfg := o.impair
+	cfg.Live = n.page != nil
+	w, err := impair.Wrap(l, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("--impair: %w", err)
 	}
@@ -175,6 +179,7 @@ func (n *network) withCapture(o *options, l link.Link, log *slog.Logger) (link.L
 // drain waits until what was sent has left.
 func (n *network) drain(ctx context.Context) {
 	n.engine.Drain(ctx)
+	n.page.drain(ctx)
 	if n.impair != nil {
 		_ = n.impair.Drain(ctx)
 	}

@@ -23,12 +23,16 @@ const drainLimit = 100 * time.Second
 // all that they sent are done.
 func run(o *options) (unix.WaitStatus, error) {
 	log := logger(o)
+	pg, err := openPage(o, log)
+	if err != nil {
+		return 0, err
+	}
 	p, err := launch.Start(launch.Config{Argv: o.argv, Logger: log})
 	if err != nil {
 		return 0, err
 	}
 	// The stack is set up while the guard gets the program ready.
-	n, err := newNetwork(o, log)
+	n, err := newNetwork(o, pg, log)
 	if err != nil {
 		return 0, err
 	}
@@ -40,7 +44,7 @@ func run(o *options) (unix.WaitStatus, error) {
 	if err != nil {
 		return 0, err
 	}
-	cfg := tracer.Config{Listener: fd, Engine: n.engine, Log: log, Warn: warn}
+	cfg := tracer.Config{Listener: fd, Engine: n.engine, Log: log, Warn: warn, Observer: pg.observer(o, n)}
 	if n.relay != nil {
 		cfg.Redirect = n.relay.RedirectDNS
 	}
@@ -59,6 +63,7 @@ func run(o *options) (unix.WaitStatus, error) {
 	if err != nil {
 		return 0, err
 	}
+	pg.show(t, p.Pid)
 	served := make(chan error, 1)
 	go func() { served <- t.Serve() }()
 	if err := p.Run(); err != nil {
@@ -74,10 +79,12 @@ func run(o *options) (unix.WaitStatus, error) {
 	if err := <-served; err != nil {
 		return 0, err
 	}
+	pg.resume()
 	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
 	defer cancel()
 	t.Drain(ctx)
 	n.drain(ctx)
+	pg.close(status)
 	if o.stats {
 		report(os.Stderr, cfg.Stats, t, n)
 	}

@@ -37,6 +37,6 @@ func rootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	// One line for each command; each has a file of its own.
-	root.AddCommand(plotCommand())
+	root.AddCommand(upCommand(), execCommand(), pcapCommand(), statusCommand(), plotCommand())
 	return root
 }

@@ -122,6 +122,8 @@ func (l *Link) MTU() int { return l.mtu }
 // What the directions add to a seed.
 const seedOut, seedIn = 0, 0x5851f42d4c957f2d
 
+var salts = [...]uint64{In: seedIn, Out: seedOut}
+
 // late reports whether packets do not leave at once.
 func (s *Spec) late() bool { return s.Delay != 0 || s.Jitter != 0 || s.limited() }
 
@@ -297,7 +299,7 @@ func (l *Link) Set(d Direction, s Spec) error {
 	if !l.live {
 		return errors.New("impair: the link was not made to be changed")
 	}
-	s.Seed += [...]uint64{In: seedIn, Out: seedOut}[d]
+	s.Seed += salts[d]
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := w.core.Set(l.clock.Now(), s); err != nil {
@@ -305,6 +307,19 @@ func (l *Link) Set(d Direction, s Spec) error {
 	}
 	l.arm()
 	return nil
+}
+
+// Spec is what a direction is like now; zero if it is not impaired.
+func (l *Link) Spec(d Direction) Spec {
+	w := l.way(d)
+	if w == nil {
+		return Spec{}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := w.core.Spec()
+	s.Seed -= salts[d]
+	return s
 }
 
 // Stats are the counts of a direction, all 0 if it is not impaired.

@@ -1,0 +1,77 @@
+package tcplog
+
+import (
+	"sync"
+	"time"
+
+	"github.com/alptrace/alptrace/link/impair"
+)
+
+// queueEvery is how often a queue is looked at, while packets pass; after
+// queueIdle looks that saw no change it is not until the next packet.
+const (
+	queueEvery = 10 * time.Millisecond
+	queueIdle  = 20
+)
+
+// Queue writes down the counts of an impaired link's direction, if they are not
+// those of last; it returns them.
+func (l *Log) Queue(name, dir string, s, last impair.Stats) impair.Stats {
+	r := Record{
+		T: Seconds(l.opts.Now()), Ev: EvQueue, Host: l.opts.Host, Link: name, Dir: dir,
+		Pkts: uint64(s.QueueLen), Bytes: uint64(s.QueueBytes), Dropped: s.DropsQueue + s.DropsEarly,
+		Marked: s.Marks, Lost: s.DropsLoss + s.DropsDown, Sent: s.Delivered,
+	}
+	if s.QueueLen != last.QueueLen || s.QueueBytes != last.QueueBytes || s.DropsQueue+s.DropsEarly != last.DropsQueue+last.DropsEarly ||
+		s.Marks != last.Marks || s.DropsLoss+s.DropsDown != last.DropsLoss+last.DropsDown || s.Delivered != last.Delivered {
+		l.w.Write(&r)
+	}
+	return s
+}
+
+// Queues has the queues of an impaired link written down while packets pass k,
+// which is around it; at most every 10 ms, and only what changed.
+func (l *Log) Queues(k *Link, q *impair.Link) {
+	w := &queues{log: l, link: q, name: q.Name()}
+	k.moved = w.moved
+}
+
+// queues looks at the queues of a link.
+type queues struct {
+	log  *Log
+	link *impair.Link
+	name string
+
+	mu      sync.Mutex
+	looking bool
+	idle    int // looks without a change
+	last    [2]impair.Stats
+}
+
+func (w *queues) moved() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.idle = 0; !w.looking {
+		w.looking = true
+		w.log.opts.After(queueEvery, w.look)
+	}
+}
+
+func (w *queues) look() {
+	var now [2]impair.Stats
+	for i, d := range [...]impair.Direction{out: impair.Out, in: impair.In} {
+		now[i] = w.link.Stats(d)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.idle++
+	for i := range now {
+		if now[i] != w.last[i] {
+			w.idle = 0
+			w.last[i] = w.log.Queue(w.name, dirs[i], now[i], w.last[i])
+		}
+	}
+	if w.looking = w.idle < queueIdle; w.looking {
+		w.log.opts.After(queueEvery, w.look)
+	}
+}

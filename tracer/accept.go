@@ -2,6 +2,8 @@ package tracer
 
 import (
 	"github.com/alptrace/alptrace/fdtable"
+	"github.com/alptrace/alptrace/observe/owner"
+	"github.com/alptrace/alptrace/stack"
 	"golang.org/x/sys/unix"
 )
 
@@ -101,6 +103,11 @@ func (s *socket) takePending(c *call, dup, flags int) result {
 	s.t.sockets.Add(child.cookie, child)
 	child.mu.Lock()
 	defer child.mu.Unlock()
+	var by owner.Owner
+	if s.t.owners != nil { // the program may send before its descriptor is known here
+		by = c.who(-1)
+		child.own(c, by, stack.Addr{})
+	}
 	r, ok := c.giveFD(fd, flags&unix.SOCK_CLOEXEC != 0)
 	if !ok {
 		// Interrupted, or out of descriptors: the connection waits on.
@@ -109,6 +116,9 @@ func (s *socket) takePending(c *call, dup, flags int) result {
 		return r
 	}
 	child.sawAt(c.tid, int(r.val))
+	if by.FD = int(r.val); s.t.owners != nil {
+		child.own(c, by, stack.Addr{})
+	}
 	child.startStream(p.end)
 	s.takeConnections() // there is room for one more
 	return r

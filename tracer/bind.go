@@ -21,11 +21,12 @@ func (c *call) bind(s *socket, dup int) result {
 	s.mu.Lock()
 	e = s.ep.Bind(sa.addr)
 	s.mu.Unlock()
-	if e != unix.EADDRINUSE {
-		return errno(e)
+	if e == unix.EADDRINUSE {
+		c.t.settle() // a port that was closed before is free
+		s.mu.Lock()
+		e = s.ep.Bind(sa.addr)
+		s.mu.Unlock()
 	}
-	c.t.settle() // a port that was closed before is free
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return errno(s.ep.Bind(sa.addr))
+	s.ownNow(c, errno(e))
+	return errno(e)
 }

@@ -27,7 +27,7 @@ func (c *call) connect(s *socket, dup int) result {
 		if e := sa.need(unix.AF_INET); e != 0 {
 			return fail(e)
 		}
-		return s.connectMessages(dup, sa.in(s.family))
+		return s.connectMessages(c, dup, sa.in(s.family))
 	}
 	if e := sa.need(s.family); e != 0 {
 		return fail(e)
@@ -36,7 +36,7 @@ func (c *call) connect(s *socket, dup int) result {
 		return fail(unix.EAFNOSUPPORT)
 	}
 	if !s.isStream() {
-		return s.connectMessages(dup, sa.addr)
+		return s.connectMessages(c, dup, sa.addr)
 	}
 	return s.connectStream(c, dup, sa.addr)
 }
@@ -68,11 +68,12 @@ func (s *socket) disconnect(c *call, dup int) result {
 }
 
 // connectMessages sets the peer of a datagram socket.
-func (s *socket) connectMessages(dup int, to stack.Addr) result {
+func (s *socket) connectMessages(c *call, dup int, to stack.Addr) result {
 	s.messages.Send() // what was sent before goes to the old peer
 	if e := s.ep.Connect(s.destination(to)); e != 0 {
 		return fail(e)
 	}
+	s.ownNow(c, success)
 	if err := s.messages.Connect(dup); err != nil {
 		s.t.log.Warn("connect stand-in", "err", err)
 		return fail(unix.ENOMEM)
@@ -113,7 +114,7 @@ func (s *socket) connectStream(c *call, dup int, to stack.Addr) result {
 	}
 	to = s.destination(to)
 	s.to = to
-	e := s.ep.Connect(to)
+	e := s.owning(c, to, func() unix.Errno { return s.ep.Connect(to) })
 	if e == 0 || e == unix.EINPROGRESS {
 		s.err = 0 // tcp_connect_init forgets an older error
 	}

@@ -9,6 +9,7 @@ func (c *call) listen(s *socket, dup int) result {
 		c.t.settle()
 		r = s.listen(dup, int(c.int32(1)))
 	}
+	s.ownNow(c, r)
 	return r
 }
 

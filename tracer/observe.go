@@ -54,6 +54,7 @@ func (s *socket) observed() *observed {
 // observeClose tells the observer of the last of s. The caller holds s.mu, and
 // has not yet closed the endpoint.
 func (s *socket) observeClose() {
+	s.disown()
 	if s.t.observer == nil {
 		return
 	}

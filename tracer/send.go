@@ -133,7 +133,7 @@ func (c *call) sendMessage(s *socket, dup int, msg *stack.Message) result {
 		if e := s.takeErrorNow(dup); e != 0 {
 			return fail(e)
 		}
-		n, e := s.ep.Send(msg)
+		n, e := s.sendOwned(c, msg)
 		if e != 0 {
 			return fail(e)
 		}

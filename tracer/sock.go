@@ -29,6 +29,7 @@ type socket struct {
 	family, typ, proto int
 	last               atomic.Uint64 // where it was seen last: thread and descriptor
 	watch              atomic.Pointer[observed]
+	owned              owned
 
 	mu      sync.Mutex
 	ep      stack.Endpoint
@@ -78,6 +79,9 @@ func (s *socket) isStream() bool { return s.typ == unix.SOCK_STREAM }
 func (s *socket) seen(c *call) {
 	c.tr.ours = true
 	s.sawAt(c.tid, c.fd())
+	if s.t.owners != nil {
+		s.ownedBy(c)
+	}
 }
 
 func (s *socket) sawAt(tid uint32, fd int) { s.last.Store(uint64(tid)<<32 | uint64(uint32(fd))) }

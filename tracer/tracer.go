@@ -20,6 +20,7 @@ import (
 
 	"github.com/alptrace/alptrace/fdtable"
 	"github.com/alptrace/alptrace/internal/park"
+	"github.com/alptrace/alptrace/observe/owner"
 	"github.com/alptrace/alptrace/pump"
 	"github.com/alptrace/alptrace/stack"
 	"golang.org/x/sys/unix"
@@ -33,6 +34,8 @@ type Config struct {
 	Trace    *Trace       // a line for every call; nil for none
 	Stats    *Stats       // counts of calls; nil for none
 	Observer Observer     // hears of calls and sockets; nil for nobody
+	// Owners is told who has which socket; nil for nobody.
+	Owners *owner.Registry
 	// Warn is called with one line for the user, once for each cause, where the
 	// program cannot be served as it should be.
 	Warn func(string)
@@ -50,6 +53,7 @@ type Tracer struct {
 	trace    *Trace
 	stats    *Stats
 	observer Observer
+	owners   *owner.Registry
 	warn     func(string)
 	redirect func(netip.AddrPort) (netip.AddrPort, bool)
 
@@ -84,6 +88,7 @@ func New(cfg Config) (*Tracer, error) {
 		trace:    cfg.Trace,
 		stats:    cfg.Stats,
 		observer: cfg.Observer,
+		owners:   cfg.Owners,
 		warn:     cfg.Warn,
 		redirect: cfg.Redirect,
 		procs:    fdtable.NewProcesses(),

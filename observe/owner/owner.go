@@ -18,7 +18,7 @@ import (
 type Owner struct {
 	PID    int    // process, not thread
 	Prog   string // its name, as proc(5) comm
-	FD     int    // the socket in it
+	FD     int    // the socket in it, negative if that is not yet known
 	Closed bool   // it was; the socket is closed
 }
 
@@ -49,6 +49,9 @@ func (o Owner) Append(b []byte, local flow.Flow, out bool) []byte {
 	b = local.Dst.AppendTo(b)
 	if o.Closed {
 		return append(b, " closed"...)
+	}
+	if o.FD < 0 {
+		return b
 	}
 	b = append(b, " fd "...)
 	return strconv.AppendInt(b, int64(o.FD), 10)

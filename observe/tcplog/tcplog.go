@@ -1,10 +1,8 @@
 // Package tcplog writes and reads the log of --tcp-log: what the TCP
 // connections of a run did, as JSON lines. docs/tcp-log.md is the schema.
 //
-// The first line is the [Header], every other a [Record]. What a connection
-// thinks (cwnd, SRTT, its state) comes from the engine, by [Connections]; what
-// is on the wire (segments, acknowledgments, SACK blocks) from the packets, by
-// [Wrap]; what waits in an impaired link's queue from the link, by [Queues].
+// The first line is the [Header], every other a [Record]. A [Log] follows the
+// connections of a stack and writes their records.
 package tcplog
 
 import (

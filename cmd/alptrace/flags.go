@@ -17,21 +17,22 @@ import (
 
 // options are what the command line asks for.
 type options struct {
-	net      string // kind of --net: auto, host, relay, wire, tun, tap, none
+	net      string // kind of --net: auto, host, relay, wire, udp, wg, tun, tap, none
 	netArg   string // what follows the colon
 	addrs    []netip.Prefix
 	gateways []netip.Addr
 	publish  []relay.Publish
 	rootd    string // the socket of rootd
-	engine   string
-	impair   impair.Config
-	pcap     string
-	trace    string
-	stats    bool
-	ui       netip.AddrPort // where the page is; invalid: there is none
-	debug    bool
-	version  bool
-	argv     []string
+	overlayOptions
+	engine  string
+	impair  impair.Config
+	pcap    string
+	trace   string
+	stats   bool
+	ui      netip.AddrPort // where the page is; invalid: there is none
+	debug   bool
+	version bool
+	argv    []string
 }
 
 var errHelp = errors.New("help")
@@ -41,6 +42,7 @@ const noValue = "-"
 
 type rawFlags struct {
 	net, engine, pcap, trace string
+	overlayOptions
 	ui                       string
 	rootd                    string
 	addrs, gateways, publish []string
@@ -54,7 +56,8 @@ func flagSet(r *rawFlags) *pflag.FlagSet {
 	f.SetInterspersed(false) // what follows PROG is PROG's
 	f.SortFlags = false
 	f.Usage = func() {}
-	f.StringVar(&r.net, "net", "auto", "the `NETWORK` that packets leave by: auto, host, relay, wire:DIR, tun:NAME, tap:NAME or none")
+	f.StringVar(&r.net, "net", "auto", "the `NETWORK` that packets leave by: auto, host, relay, wire:DIR, udp:LISTEN,PEER..., wg:FILE, tun:NAME, tap:NAME or none")
+	overlayFlags(f, &r.overlayOptions)
 	f.StringArrayVar(&r.addrs, "addr", nil, "an address of the stack, as `CIDR` (repeatable; IPv4 and IPv6)")
 	f.StringArrayVar(&r.gateways, "gw", nil, "default gateway `ADDR` (repeatable)")
 	f.StringArrayVar(&r.publish, "publish", nil, "relay: a port of the host leads to one of the stack: `SPEC` is [ADDR:]HOSTPORT[:PORT][/udp] (repeatable)")
@@ -81,11 +84,11 @@ func parse(args []string) (*options, error) {
 	if err := f.Parse(args); err != nil {
 		return nil, fmt.Errorf("%w (try --help)", err)
 	}
-	o := &options{rootd: r.rootd, engine: r.engine, pcap: r.pcap, trace: r.trace, stats: r.stats, debug: r.debug, version: r.version, argv: f.Args()}
+	o := &options{overlayOptions: r.overlayOptions, rootd: r.rootd, engine: r.engine, pcap: r.pcap, trace: r.trace, stats: r.stats, debug: r.debug, version: r.version, argv: f.Args()}
 	if r.help {
 		return nil, errHelp
 	}
-	if r.version {
+	if r.version || r.genKey {
 		return o, nil
 	}
 	if len(o.argv) == 0 {
@@ -106,8 +109,12 @@ func (o *options) check(r *rawFlags) error {
 		if o.netArg == "" {
 			return fmt.Errorf("--net %s: the name after the colon is missing (wire:DIR, tun:NAME, tap:NAME)", o.net)
 		}
+	case "udp", "wg":
+		if err := o.checkOverlay(); err != nil {
+			return err
+		}
 	default:
-		return fmt.Errorf("--net %q: want auto, host, relay, wire:DIR, tun:NAME, tap:NAME or none", r.net)
+		return fmt.Errorf("--net %q: want auto, host, relay, wire:DIR, udp:LISTEN,PEER..., wg:FILE, tun:NAME, tap:NAME or none", r.net)
 	}
 	if o.engine != "netstack" && o.engine != "host" {
 		return fmt.Errorf("--engine %q: want netstack or host", o.engine)
@@ -193,12 +200,15 @@ func (o *options) agree() error {
 	if len(o.publish) > 0 && o.net != "relay" {
 		return errors.New("--publish needs --net relay")
 	}
+	if err := o.agreeOverlay(); err != nil {
+		return err
+	}
 	switch o.net {
 	case "host":
 		if len(o.addrs)+len(o.gateways) > 0 {
 			return errors.New("--net host has the host's own addresses: --addr and --gw do not apply")
 		}
-	case "wire", "tun", "tap":
+	case "wire", "udp", "tun", "tap":
 		if len(o.addrs) == 0 {
 			return fmt.Errorf("--net %s needs an address: --addr CIDR", o.net)
 		}

@@ -56,6 +56,12 @@ func TestParse(t *testing.T) {
 			},
 		},
 		{"--net tap:t0 --addr=10.0.0.1/24 true", options{net: "tap", netArg: "t0", addrs: prefixes("10.0.0.1/24")}},
+		{
+			"--net udp:[::]:7000,b:7001 --net-key k --addr 10.0.0.1/24 true",
+			options{net: "udp", netArg: "[::]:7000,b:7001", overlayOptions: overlayOptions{netKey: "k"}, addrs: prefixes("10.0.0.1/24")},
+		},
+		{"--net wg:wg0.conf true", options{net: "wg", netArg: "wg0.conf"}},
+		{"--gen-key", options{overlayOptions: overlayOptions{genKey: true}, net: "-"}},
 		{"--net none --net relay true", options{net: "relay"}},
 		{"--publish 8080:80 true", options{net: "relay", publish: []relay.Publish{web}}},
 		{"--net relay --publish 8080:80 --publish [::]:5353/udp true", options{net: "relay", publish: []relay.Publish{web, dns}}},
@@ -76,7 +82,7 @@ func TestParse(t *testing.T) {
 			want.net = cmp.Or(want.net, "auto")
 			want.engine = cmp.Or(want.engine, "netstack")
 			want.rootd = cmp.Or(want.rootd, proto.DefaultSocket)
-			if want.version { // nothing else counts
+			if want.version || want.genKey { // nothing else counts
 				want.net, want.argv = "", []string{}
 			} else if want.argv == nil {
 				want.argv = []string{"true"}
@@ -116,6 +122,13 @@ func TestParseErrors(t *testing.T) {
 		{"--net host --gw 10.0.0.1 true", "--net host has the host's own addresses"},
 		{"--ui 0.0.0.0:8080 true", `--ui "0.0.0.0:8080": only loopback`},
 		{"--ui example.org:8080 true", `--ui "example.org:8080": want`},
+		{"--net udp true", "--net udp: where to listen"},
+		{"--net udp:7000 --net-key k --addr 10.0.0.1/24 true", `--net udp: listen on "7000"`},
+		{"--net udp::7000 --addr 10.0.0.1/24 true", "--net udp needs a key"},
+		{"--net udp::7000 --net-key k true", "--net udp needs an address"},
+		{"--net relay --net-key k true", "--net-key needs --net udp"},
+		{"--net wg: true", "--net wg: the file is missing"},
+		{"--net wg:f --addr 10.0.0.1/24 true", "--addr and --gw do not apply"},
 		{"--addr 10.0.0.1 true", `--addr "10.0.0.1": want`},
 		{"--addr 10.0.0.1/33 true", `--addr "10.0.0.1/33": want`},
 		{"--addr host/24 true", `--addr "host/24": want`},
@@ -163,7 +176,7 @@ func TestUsage(t *testing.T) {
 	for _, want := range []string{
 		"--net NETWORK ", "--addr CIDR ", "--gw ADDR ", "--publish SPEC ", "--rootd SOCKET ", "--engine ENGINE ",
 		"--impair SPEC ", "--impair-in SPEC ", "--impair-out SPEC ",
-		"--pcap FILE ", "--trace[=FILE] ", "--stats ", "--ui ADDR ", "--debug ", "--version ", "-h, --help ",
+		"--pcap FILE ", "--trace[=FILE] ", "--stats ", "--net-key FILE ", "--gen-key ", "--ui ADDR ", "--debug ", "--version ", "-h, --help ",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)

@@ -22,6 +22,9 @@ func main() {
 		return
 	case err != nil:
 		fatal(2, err)
+	case opts.genKey:
+		fmt.Println(newKey())
+		return
 	case opts.version:
 		fmt.Println(version())
 		return

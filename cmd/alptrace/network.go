@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -24,10 +25,12 @@ import (
 type network struct {
 	engine stack.Engine
 	relay  *relay.Relay // nil unless --net relay
-	impair *impair.Link // nil unless --impair or --ui
-	page   *page        // nil unless --ui
-	net    string       // as --net says; what auto became
-	files  []*os.File   // to be closed last
+	// redirect is tracer.Config.Redirect, nil if there is none.
+	redirect func(dst netip.AddrPort) (to netip.AddrPort, ok bool)
+	impair   *impair.Link // nil unless --impair or --ui
+	page     *page        // nil unless --ui
+	net      string       // as --net says; what auto became
+	files    []*os.File   // to be closed last
 }
 
 // describe names engine and link.
@@ -100,6 +103,10 @@ func (n *network) openLink(o *options, cfg *netstack.Config, log *slog.Logger) (
 		return tun.Open(o.netArg, tun.TAP, tun.Options{Logger: log})
 	case "wire":
 		return wire.Open(o.netArg, wire.Options{Logger: log})
+	case "udp":
+		return openUDP(o, log)
+	case "wg":
+		return n.openWG(o, cfg, log)
 	case "relay":
 		return n.openRelay(o, cfg, log)
 	}
@@ -135,7 +142,7 @@ func (n *network) openRelay(o *options, cfg *netstack.Config, log *slog.Logger) 
 	if err != nil {
 		return nil, err
 	}
-	n.relay = r
+	n.relay, n.redirect = r, r.RedirectDNS
 	cfg.Addrs = r.Addrs()
 	if len(cfg.Gateways) == 0 {
 		cfg.Gateways = r.Gateways()

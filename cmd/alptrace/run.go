@@ -44,10 +44,7 @@ func run(o *options) (unix.WaitStatus, error) {
 	if err != nil {
 		return 0, err
 	}
-	cfg := tracer.Config{Listener: fd, Engine: n.engine, Log: log, Warn: warn, Observer: pg.observer(o, n)}
-	if n.relay != nil {
-		cfg.Redirect = n.relay.RedirectDNS
-	}
+	cfg := tracer.Config{Listener: fd, Engine: n.engine, Log: log, Warn: warn, Redirect: n.redirect, Observer: pg.observer(o, n)}
 	if o.stats {
 		cfg.Stats = tracer.NewStats()
 	}

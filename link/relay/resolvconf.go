@@ -83,6 +83,12 @@ func (c *resolvConf) servers() []netip.AddrPort {
 	return c.list
 }
 
+// HostResolvers returns a function that tells the name servers of
+// /etc/resolv.conf, as they are when it is called.
+func HostResolvers() func() []netip.AddrPort {
+	return newResolvConf("/etc/resolv.conf", nil).servers
+}
+
 // loopback returns those of the resolvers that are on the host's loopback.
 func (c *resolvConf) loopback() []netip.AddrPort {
 	var list []netip.AddrPort

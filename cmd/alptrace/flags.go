@@ -26,7 +26,7 @@ type options struct {
 	overlayOptions
 	engine  string
 	impair  impair.Config
-	pcap    string
+	rec     records
 	trace   string
 	stats   bool
 	ui      netip.AddrPort // where the page is; invalid: there is none
@@ -41,7 +41,8 @@ var errHelp = errors.New("help")
 const noValue = "-"
 
 type rawFlags struct {
-	net, engine, pcap, trace string
+	net, engine, trace string
+	rec                recordFlags
 	overlayOptions
 	ui                       string
 	rootd                    string
@@ -66,7 +67,7 @@ func flagSet(r *rawFlags) *pflag.FlagSet {
 	f.StringVar(&r.impair.both, "impair", "", "make the network worse, both ways, as \"delay=50ms loss=1%\": words of `SPEC` (docs/impair.md)")
 	f.StringVar(&r.impair.in, "impair-in", "", "what is received only: `SPEC`")
 	f.StringVar(&r.impair.out, "impair-out", "", "what is sent only: `SPEC`")
-	f.StringVar(&r.pcap, "pcap", "", "write every packet in and out to `FILE` (pcapng)")
+	r.rec.register(f)
 	f.StringVar(&r.trace, "trace", "", "write a line for every socket call to `FILE`, or to standard error")
 	f.Lookup("trace").NoOptDefVal = noValue
 	f.BoolVar(&r.stats, "stats", false, "print a table of calls, sockets, bytes and packets at exit")
@@ -84,7 +85,7 @@ func parse(args []string) (*options, error) {
 	if err := f.Parse(args); err != nil {
 		return nil, fmt.Errorf("%w (try --help)", err)
 	}
-	o := &options{overlayOptions: r.overlayOptions, rootd: r.rootd, engine: r.engine, pcap: r.pcap, trace: r.trace, stats: r.stats, debug: r.debug, version: r.version, argv: f.Args()}
+	o := &options{overlayOptions: r.overlayOptions, rootd: r.rootd, engine: r.engine, trace: r.trace, stats: r.stats, debug: r.debug, version: r.version, argv: f.Args()}
 	if r.help {
 		return nil, errHelp
 	}
@@ -144,6 +145,9 @@ func (o *options) check(r *rawFlags) error {
 	if o.impair, err = r.impair.parse(); err != nil {
 		return err
 	}
+	if o.rec, err = r.rec.parse(); err != nil {
+		return err
+	}
 	if r.ui != "" {
 		if o.ui, err = ui.ParseAddr(r.ui); err != nil {
 			return fmt.Errorf("--ui %w", err)
@@ -187,8 +191,10 @@ func (o *options) agree() error {
 			return errors.New("--engine host has the host's own network: --net does not apply")
 		case len(o.addrs)+len(o.gateways)+len(o.publish) > 0:
 			return errors.New("--engine host has the host's own addresses: --addr, --gw and --publish do not apply")
-		case o.pcap != "":
+		case o.rec.pcap != "":
 			return errors.New("--engine host has no link to capture on: --pcap does not apply")
+		case o.rec.tcpLog != "":
+			return errors.New("--engine host does not tell what its connections do: --tcp-log does not apply")
 		case o.impair != impair.Config{}:
 			return errors.New("--engine host has no link to impair: --impair does not apply")
 		}
@@ -216,8 +222,8 @@ func (o *options) agree() error {
 		if len(o.addrs)+len(o.gateways) > 0 {
 			return errors.New("--net none has no link: --addr and --gw do not apply")
 		}
-		if o.pcap != "" {
-			return errors.New("--net none has no link to capture on: --pcap does not apply")
+		if o.rec.pcap != "" || o.rec.tcpLog != "" {
+			return errors.New("--net none has no link to capture on: --pcap and --tcp-log do not apply")
 		}
 		if (o.impair != impair.Config{}) {
 			return errors.New("--net none has no link to impair: --impair does not apply")

@@ -38,13 +38,16 @@ func TestParse(t *testing.T) {
 		{"--ui :0 true", options{ui: netip.MustParseAddrPort("127.0.0.1:0")}},
 		{"--ui 8080 true", options{ui: netip.MustParseAddrPort("127.0.0.1:8080")}},
 		{"--ui [::1]:0 true", options{ui: netip.MustParseAddrPort("[::1]:0")}},
-		{"--pcap f.pcapng true", options{pcap: "f.pcapng"}},
-		{"--pcap=f.pcapng true", options{pcap: "f.pcapng"}},
+		{"--pcap f.pcapng true", options{rec: records{pcap: "f.pcapng"}}},
+		{"--pcap=f.pcapng true", options{rec: records{pcap: "f.pcapng"}}},
+		{"--pcap - --tcp-log f true", options{rec: records{pcap: "-", tcpLog: "f"}}},
+		{"--pcap f --pcap-size 1.5MB --pcap-files 10 true", options{rec: records{pcap: "f", pcapSize: 1500000, pcapFiles: 10}}},
+		{"--pcap f --pcap-size 64KiB true", options{rec: records{pcap: "f", pcapSize: 65536}}},
 		{"--impair delay=5ms true", options{impair: impair.Config{In: impair.Spec{Delay: 5e6}, Out: impair.Spec{Delay: 5e6}}}},
 		{"--impair-out loss=50% --impair delay=5ms true", options{impair: impair.Config{In: impair.Spec{Delay: 5e6}, Out: impair.Spec{Loss: 0.5}}}},
 		{"--impair-in dup=50% true", options{impair: impair.Config{In: impair.Spec{Dup: 0.5}}}},
 		{"--net host true", options{net: "host"}},
-		{"--net host --rootd /tmp/s --pcap f true", options{net: "host", rootd: "/tmp/s", pcap: "f"}},
+		{"--net host --rootd /tmp/s --pcap f true", options{net: "host", rootd: "/tmp/s", rec: records{pcap: "f"}}},
 		{"--net relay true", options{net: "relay"}},
 		{"--net none true", options{net: "none"}},
 		{"--net wire:/tmp/a:b --addr 10.0.0.1/24 true", options{net: "wire", netArg: "/tmp/a:b", addrs: prefixes("10.0.0.1/24")}},
@@ -148,6 +151,16 @@ func TestParseErrors(t *testing.T) {
 		{"--engine host --pcap f true", "--pcap does not apply"},
 		{"--engine host --impair loss=1% true", "--impair does not apply"},
 		{"--net none --impair-in loss=1% true", "--impair does not apply"},
+		{"--engine host --tcp-log f true", "--tcp-log does not apply"},
+		{"--net none --tcp-log f true", "--tcp-log do not apply"},
+		{"--pcap-size 1MB true", "--pcap-size needs --pcap FILE"},
+		{"--pcap - --pcap-size 1MB true", "--pcap-size needs --pcap FILE"},
+		{"--pcap f --pcap-files 3 true", "--pcap-files needs --pcap-size"},
+		{"--pcap f --pcap-size 1MB --pcap-files -1 true", "--pcap-files -1: want"},
+		{"--pcap f --pcap-size 1M true", `--pcap-size "1M": want bytes`},
+		{"--pcap f --pcap-size 0 true", `--pcap-size "0": want bytes`},
+		{"--pcap f --pcap-size 1e99GB true", "want bytes"},
+		{"--pcap - --tcp-log - true", "cannot both go to standard output"},
 		{"--impair-in los=1% true", `--impair-in: "los=1%": unknown word, want delay`},
 	} {
 		t.Run(c.args, func(t *testing.T) {
@@ -176,7 +189,7 @@ func TestUsage(t *testing.T) {
 	for _, want := range []string{
 		"--net NETWORK ", "--addr CIDR ", "--gw ADDR ", "--publish SPEC ", "--rootd SOCKET ", "--engine ENGINE ",
 		"--impair SPEC ", "--impair-in SPEC ", "--impair-out SPEC ",
-		"--pcap FILE ", "--trace[=FILE] ", "--stats ", "--net-key FILE ", "--gen-key ", "--ui ADDR ", "--debug ", "--version ", "-h, --help ",
+		"--pcap FILE ", "--pcap-size SIZE ", "--pcap-files COUNT ", "--tcp-log FILE ", "--trace[=FILE] ", "--stats ", "--net-key FILE ", "--gen-key ", "--ui ADDR ", "--debug ", "--version ", "-h, --help ",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)

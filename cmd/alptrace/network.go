@@ -5,17 +5,15 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/alptrace/alptrace/link"
-	"github.com/alptrace/alptrace/link/capture"
 	hostlink "github.com/alptrace/alptrace/link/host"
 	"github.com/alptrace/alptrace/link/impair"
 	"github.com/alptrace/alptrace/link/relay"
 	"github.com/alptrace/alptrace/link/tun"
 	"github.com/alptrace/alptrace/link/wire"
+	"github.com/alptrace/alptrace/observe/tcplog"
 	"github.com/alptrace/alptrace/stack"
 	"github.com/alptrace/alptrace/stack/host"
 	"github.com/alptrace/alptrace/stack/netstack"
@@ -30,22 +28,23 @@ type network struct {
 	impair   *impair.Link // nil unless --impair or --ui
 	page     *page        // nil unless --ui
 	net      string       // as --net says; what auto became
-	files    []*os.File   // to be closed last
+	rec      *recorder    // nil unless --pcap or --tcp-log
+	tcpLog   *tcplog.Log  // nil unless --tcp-log
 }
 
 // describe names engine and link.
 func (n *network) describe() string { return n.engine.Name() + ", " + n.net }
 
 // newNetwork builds what --net, --engine and their companions ask for.
-func newNetwork(o *options, pg *page, log *slog.Logger) (*network, error) {
-	n := &network{net: o.net, page: pg}
+func newNetwork(o *options, pg *page, rec *recorder, log *slog.Logger) (*network, error) {
+	n := &network{net: o.net, page: pg, rec: rec}
 	var err error
 	if o.engine == "host" {
 		n.net = "the host's network"
 		n.engine, err = host.New(host.Config{})
 		return n, err
 	}
-	cfg := netstack.Config{Addrs: o.addrs, Gateways: o.gateways, Logger: log}
+	cfg := netstack.Config{Addrs: o.addrs, Gateways: o.gateways, Probe: rec.wants(), Logger: log}
 	bare, err := n.openLink(o, &cfg, log)
 	if err != nil {
 		return nil, err
@@ -56,7 +55,7 @@ func newNetwork(o *options, pg *page, log *slog.Logger) (*network, error) {
 		return nil, err
 	}
 	worse = n.withStep(o, worse)
-	l, err := n.withCapture(o, worse, log)
+	l, err := rec.wrap(worse, n)
 	if err != nil {
 		worse.Close()
 		return nil, err
@@ -72,6 +71,7 @@ func newNetwork(o *options, pg *page, log *slog.Logger) (*network, error) {
 		return nil, err
 	}
 	n.engine = e
+	rec.follow(n)
 	if h, ok := bare.(*hostlink.Link); ok {
 		h.OnChange(func() {
 			if err := e.HostChanged(); err != nil {
@@ -166,23 +166,6 @@ func (n *network) withImpairment(o *options, l link.Link) (link.Link, error) {
 	return w, nil
 }
 
-// withCapture puts --pcap around a link.
-func (n *network) withCapture(o *options, l link.Link, log *slog.Logger) (link.Link, error) {
-	if o.pcap == "" || l == nil {
-		return l, nil
-	}
-	f, err := os.Create(o.pcap)
-	if err != nil {
-		return nil, fmt.Errorf("--pcap: %w", err)
-	}
-	n.files = append(n.files, f)
-	return capture.Wrap(l, f, capture.Options{
-		Comment:     strings.Join(o.argv, " "),
-		Description: "--net " + n.net,
-		Logger:      log,
-	})
-}
-
 // drain waits until what was sent has left.
 func (n *network) drain(ctx context.Context) {
 	n.engine.Drain(ctx)
@@ -197,7 +180,5 @@ func (n *network) drain(ctx context.Context) {
 
 func (n *network) close() {
 	n.engine.Close()
-	for _, f := range n.files {
-		f.Close()
-	}
+	n.rec.close()
 }

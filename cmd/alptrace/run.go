@@ -27,12 +27,16 @@ func run(o *options) (unix.WaitStatus, error) {
 	if err != nil {
 		return 0, err
 	}
+	rec, err := openRecorder(o, log)
+	if err != nil {
+		return 0, err
+	}
 	p, err := launch.Start(launch.Config{Argv: o.argv, Logger: log})
 	if err != nil {
 		return 0, err
 	}
 	// The stack is set up while the guard gets the program ready.
-	n, err := newNetwork(o, pg, log)
+	n, err := newNetwork(o, pg, rec, log)
 	if err != nil {
 		return 0, err
 	}
@@ -44,7 +48,7 @@ func run(o *options) (unix.WaitStatus, error) {
 	if err != nil {
 		return 0, err
 	}
-	cfg := tracer.Config{Listener: fd, Engine: n.engine, Log: log, Warn: warn, Redirect: n.redirect, Observer: pg.observer(o, n)}
+	cfg := tracer.Config{Listener: fd, Engine: n.engine, Log: log, Warn: warn, Redirect: n.redirect, Observer: pg.observer(o, n), Owners: rec.registry()}
 	if o.stats {
 		cfg.Stats = tracer.NewStats()
 	}

@@ -45,14 +45,12 @@ func (l *Lab) build() error {
 	return nil
 }
 
-// pairOptions of the i-th link. On a link of hosts alone, and of switches, large
-// packets stay whole; a router sees them as they are on a real wire.
+// pairOptions of the i-th link. Where only hosts meet, large packets stay whole and
+// checksums are left out; a router is sent what a real wire carries.
 func pairOptions(t *topo.Link, i int) pair.Options {
-	o := pair.Options{MTU: t.MTU, Queue: pairQueue, Features: link.Features{Csum: true, TSO: true, GSOMax: link.MaxPacket}}
-	for _, e := range t.Ends {
-		if e.Node.Kind == topo.Router {
-			o.Features = link.Features{}
-		}
+	o := pair.Options{MTU: t.MTU, Queue: pairQueue}
+	if !meetsRouter(t, map[*topo.Link]bool{}) {
+		o.Features = link.Features{Csum: true, TSO: true, GSOMax: link.MaxPacket}
 	}
 	if t.Switched() {
 		o.Medium = link.Ethernet
@@ -62,6 +60,24 @@ func pairOptions(t *topo.Link, i int) pair.Options {
 		}
 	}
 	return o
+}
+
+// meetsRouter reports whether a link leads to a router, by switches at most.
+func meetsRouter(t *topo.Link, seen map[*topo.Link]bool) bool {
+	seen[t] = true
+	for _, e := range t.Ends {
+		switch e.Node.Kind {
+		case topo.Router:
+			return true
+		case topo.Switch:
+			for _, i := range e.Node.Ifaces {
+				if !seen[i.Link] && meetsRouter(i.Link, seen) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // pairQueue is how many packets wait for whoever receives them: as many as
@@ -89,7 +105,11 @@ func (l *Lab) buildNode(n *topo.Node, ends map[*topo.Iface]link.Link) error {
 	h := &Host{Node: n}
 	cfg := netstack.Config{Forwarding: n.Kind == topo.Router, Logger: l.log}
 	for _, i := range n.Ifaces {
-		t := newTap(ends[i], l.log)
+		bare := ends[i]
+		if n.Kind == topo.Router {
+			bare = &tooBigLink{Link: bare, node: n}
+		}
+		t := newTap(bare, l.log)
 		h.Taps = append(h.Taps, t)
 		cfg.Interfaces = append(cfg.Interfaces, netstack.Interface{Link: t, Addrs: i.Addrs})
 		if err := l.capture(i, t); err != nil {

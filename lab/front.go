@@ -96,9 +96,16 @@ func run(c *conn, argv, env []string) (unix.WaitStatus, error) {
 	if err := c.receive(&m); err != nil || !m.Go {
 		return 0, errors.New(orElse(m.Error, "the lab has ended"))
 	}
+	over := make(chan struct{})
+	defer close(over)
 	go func() {
+		var m labMessage
 		_ = c.receive(&m) // nothing more is said
-		os.Exit(128 + int(unix.SIGKILL))
+		select {
+		case <-over:
+		default:
+			os.Exit(128 + int(unix.SIGKILL))
+		}
 	}()
 	if err := p.Run(); err != nil && !errors.Is(err, launch.ErrEnded) {
 		return 0, err

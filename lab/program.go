@@ -206,8 +206,11 @@ func (l *Lab) serve(p *Program, c *conn, after func()) error {
 	if err == nil && m.Error == "" {
 		fd, err = c.takeFD()
 	}
-	if m.Error != "" {
+	switch {
+	case m.Error != "":
 		err = errors.New(m.Error)
+	case errors.Is(err, io.EOF):
+		err = errors.New("it could not be started")
 	}
 	if err != nil {
 		c.Close()

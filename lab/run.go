@@ -101,10 +101,10 @@ func (l *Lab) Run(ctx context.Context) error {
 			}()
 		}
 	}
-	done := make(chan struct{})
-	go func() { foreground.Wait(); close(done) }()
-	if serving {
-		done = nil
+	var done chan struct{} // nil: never
+	if !serving {
+		done = make(chan struct{})
+		go func() { foreground.Wait(); close(done) }()
 	}
 	select {
 	case <-done:

@@ -122,6 +122,7 @@ func (k *Link) status() LinkStatus {
 	s := LinkStatus{Name: t.Name, A: t.Ends[0].Node.Name, B: t.Ends[1].Node.Name, MTU: t.MTU}
 	s.AB.Stats, s.BA.Stats = k.Impair.Stats(impair.Out), k.Impair.Stats(impair.In)
 	out, in := k.Impair.Spec(impair.Out), k.Impair.Spec(impair.In)
+	out.Seed, in.Seed = 0, 0 // most are derived, and long
 	if !out.IsZero() {
 		s.AB.Impair = out.String()
 	}

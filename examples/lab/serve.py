@@ -10,7 +10,8 @@ UNITS = {"k": 1000, "M": 1000**2, "G": 1000**3}
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/peer":
-            return self.answer(f"you are {self.client_address[0]}\n".encode())
+            peer = self.client_address[0].removeprefix("::ffff:")
+            return self.answer(f"you are {peer}\n".encode())
         word = self.path.lstrip("/") or "0"
         try:
             size = int(word.rstrip("kMG")) * UNITS.get(word[-1], 1)

@@ -31,19 +31,19 @@ type Log struct {
 	opts Options
 
 	mu    sync.Mutex
-	conns map[pair]*conn
+	conns map[ends]*conn
 	ended []*conn // in the order in which they ended, to forget the oldest
 	n     uint64
 	sack  [maxSACK][2]uint32 // of the segment at hand
 }
 
-// pair is the two ends of a connection.
-type pair struct{ local, remote netip.AddrPort }
+// ends is the two ends of a connection.
+type ends struct{ local, remote netip.AddrPort }
 
 // conn is a connection.
 type conn struct {
 	id    uint64
-	pair  pair
+	ends  ends
 	dir   [2]half // sent, received
 	state string
 	last  stack.TCPSample
@@ -63,15 +63,15 @@ func New(w *Writer, o Options) *Log {
 	if o.After == nil {
 		o.After = func(d time.Duration, f func()) { time.AfterFunc(d, f) }
 	}
-	return &Log{w: w, opts: o, conns: make(map[pair]*conn)}
+	return &Log{w: w, opts: o, conns: make(map[ends]*conn)}
 }
 
 // conn finds a connection, or begins one. The caller holds l.mu.
-func (l *Log) conn(p pair) *conn {
+func (l *Log) conn(p ends) *conn {
 	c := l.conns[p]
 	if c == nil {
 		l.n++
-		c = &conn{id: l.n, pair: p}
+		c = &conn{id: l.n, ends: p}
 		l.conns[p] = c
 	}
 	return c
@@ -79,8 +79,8 @@ func (l *Log) conn(p pair) *conn {
 
 // anew begins a connection in the place of one that has ended.
 func (l *Log) anew(c *conn) *conn {
-	delete(l.conns, c.pair)
-	return l.conn(c.pair)
+	delete(l.conns, c.ends)
+	return l.conn(c.ends)
 }
 
 // end notes that a connection has ended.
@@ -93,8 +93,8 @@ func (l *Log) end(c *conn) {
 		old := l.ended[0]
 		l.ended[0] = nil
 		l.ended = l.ended[1:]
-		if l.conns[old.pair] == old {
-			delete(l.conns, old.pair)
+		if l.conns[old.ends] == old {
+			delete(l.conns, old.ends)
 		}
 	}
 }
@@ -103,10 +103,10 @@ func (l *Log) end(c *conn) {
 func (l *Log) record(c *conn, ev string) Record {
 	r := Record{
 		T: Seconds(l.opts.Now()), Ev: ev, Host: l.opts.Host,
-		Conn: c.id, Local: c.pair.local, Remote: c.pair.remote,
+		Conn: c.id, Local: c.ends.local, Remote: c.ends.remote,
 	}
 	if l.opts.Owners != nil {
-		if o, ok := l.opts.Owners.Lookup(flow.Flow{Proto: flow.TCP, Src: c.pair.local, Dst: c.pair.remote}); ok {
+		if o, ok := l.opts.Owners.Lookup(flow.Flow{Proto: flow.TCP, Src: c.ends.local, Dst: c.ends.remote}); ok {
 			r.PID, r.Prog = o.PID, o.Prog
 		}
 	}
@@ -136,7 +136,7 @@ func (l *Log) Sample(s stack.TCPSample) {
 	state := tcpStates[s.State]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := l.conn(pair{s.Local, s.Remote})
+	c := l.conn(ends{s.Local, s.Remote})
 	if c.ended && (state == "SYN_SENT" || state == "SYN_RECV") && state != c.state && c.state != "" {
 		c = l.anew(c)
 	}

@@ -124,7 +124,7 @@ func (l *Log) segment(p *link.Packet, h *flow.Packet, t []byte, dir int) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := l.conn(pair{f.Src, f.Dst})
+	c := l.conn(ends{f.Src, f.Dst})
 	seq := binary.BigEndian.Uint32(t[4:])
 	if flags&(syn|ack|rst) == syn && c.dir[dir].begun && c.ended && seq != c.dir[dir].first {
 		c = l.anew(c)

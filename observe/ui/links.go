@@ -192,7 +192,7 @@ func (l *Link) update(at time.Duration) {
 	for d := range 2 {
 		l.step.Next(step.Direction(d), func(b []byte) {
 			p := describe(b[:min(len(b), headers)], l.medium)
-			r.Next[d] = p.Proto + " " + p.Src + " → " + p.Dst + "  " + p.Info
+			r.Next[d] = p.Proto + " " + p.Info + "  " + p.Src + " → " + p.Dst
 		})
 	}
 	l.row = r

@@ -15,11 +15,14 @@ const palettes = {
 };
 
 // state is what the server has said: hosts and links by id, and the ticks.
+// The window grows with the run, up to what is kept.
+const visible = () => Math.min(state.keep, Math.max(15 * state.hz, state.n));
+
 const state = { hosts: new Map(), links: new Map(), n: 0, hz: 10, keep: 600, times: [], end: "" };
 let host = null, chosen = null, hover = null;
 
 const clock = {
-  get n() { return state.n; }, get hz() { return state.hz; }, get keep() { return state.keep; },
+  get n() { return state.n; }, get hz() { return state.hz; }, get keep() { return visible(); },
   time: (tick) => state.times[state.times.length - 1 - (state.n - tick)] ?? tick / state.hz,
 };
 
@@ -106,7 +109,7 @@ function tick(m) {
 const spark = (td, r) => {
   let svg = td.firstChild;
   if (!svg) {
-    td.innerHTML = `<svg class="spark" viewBox="0 0 76 16" preserveAspectRatio="none" aria-hidden="true"><path fill="none" stroke-width="1.3" vector-effect="non-scaling-stroke"/></svg>`;
+    td.innerHTML = `<svg class="spark" viewBox="0 0 66 16" preserveAspectRatio="none" aria-hidden="true"><path fill="none" stroke-width="1.3" vector-effect="non-scaling-stroke"/></svg>`;
     svg = td.firstChild;
   }
   const p = host.past.get(r.id), a = p?.series.in || [], b = p?.series.out || [];
@@ -116,8 +119,8 @@ const spark = (td, r) => {
   const v = [];
   for (let i = from; i < a.length; i += 2) { const x = Math.max(a[i] + b[i], i + 1 < a.length ? a[i + 1] + b[i + 1] : 0); v.push(x); if (x > most) most = x; }
   const lag = Math.max(0, state.n - p.end) / 2;
-  const step = 76 / (n / 2);
-  svg.firstChild.setAttribute("d", v.map((x, i) => `${i ? "L" : "M"}${(76 - (v.length - 1 - i + lag) * step).toFixed(1)} ${(15 - (x / most) * 14).toFixed(1)}`).join(""));
+  const step = 66 / (n / 2);
+  svg.firstChild.setAttribute("d", v.map((x, i) => `${i ? "L" : "M"}${(66 - (v.length - 1 - i + lag) * step).toFixed(1)} ${(15 - (x / most) * 14).toFixed(1)}`).join(""));
   svg.firstChild.setAttribute("stroke", colorOf(r.id) || css("--dim"));
 };
 
@@ -151,13 +154,12 @@ const processes = new SortTable($("processes"), [
   { name: "process", value: (p) => p.order, render: (td, p) => {
     const text = "\u2003".repeat(p.depth) + (p.depth ? "└ " : "") + p.name;
     if (td.textContent !== text) td.textContent = text;
-    td.title = p.cmd;
+    td.title = `${states[p.state] ?? p.state}: ${p.cmd}`;
   } },
   { name: "pid", class: "r", value: (p) => p.pid, text: (p) => String(p.pid) },
-  { name: "state", value: (p) => states[p.state] || p.state, text: (p) => states[p.state] ?? p.state },
   { name: "CPU", class: "r", title: "processor time, user and system", value: (p) => p.cpu, text: (p) => p.cpu.toFixed(2) + " s" },
   { name: "memory", class: "r", title: "resident", value: (p) => p.rss, text: (p) => p.rss ? bytes(p.rss) : "" },
-  { name: "sockets", class: "r", value: (p) => p.sockets, text: (p) => p.sockets ? String(p.sockets) : "" },
+  { name: "sockets", class: "r", title: "open", value: (p) => p.sockets, text: (p) => p.sockets ? String(p.sockets) : "" },
 ], { sort: 0, empty: "no processes yet", rowClass: (p) => p.state === "" ? "exited" : "" });
 
 // tree puts processes in the order of their tree, with depths.
@@ -221,7 +223,8 @@ function colorOf(id) {
 function pickSockets() {
   const recent = [...host.rows.values()].filter((r) => r.mss && (host.past.get(r.id)?.end ?? 0) > state.n - state.keep && (!r.closed || r.in + r.out > 0));
   recent.sort((a, b) => (b.in + b.out) - (a.in + a.out) || a.id - b.id);
-  drawnSockets = (chosen !== null ? recent.filter((r) => r.id === chosen) : recent.slice(0, 6)).map((r) => r.id);
+  const least = recent.length ? (recent[0].in + recent[0].out) / 100 : 0;
+  drawnSockets = (chosen !== null ? recent.filter((r) => r.id === chosen) : recent.filter((r) => r.in + r.out >= least).slice(0, 6)).map((r) => r.id);
   const used = new Set(drawnSockets.map((id) => colors.get(id)));
   for (const id of drawnSockets) {
     if (colors.has(id)) continue;
@@ -233,6 +236,7 @@ function pickSockets() {
   for (const id of colors.keys()) if (!host.rows.has(id)) colors.delete(id);
 }
 
+// shortName tells sockets apart.
 function shortName(r) {
   return r.peer ? (processName(r.pid) || "tcp") + " → " + r.peer : r.local;
 }
@@ -249,13 +253,14 @@ function draw() {
     { name: "received", color: css("--in"), values: toBits(from.s.in || []), end: from.end, fill: true },
     { name: "sent", color: css("--out"), values: toBits(from.s.out || []), end: from.end, fill: true },
   ];
-  plots.rate.note.textContent = only ? "of the chosen socket" : "of the programs";
+  plots.rate.note.textContent = only ? "of one socket" : "goodput";
   const line = (r, name, extra) => {
     const p = host.past.get(r.id);
-    return { name: shortName(r), color: colorOf(r.id), values: p.series[name] || [], end: p.end, brief: rows.length > 2, ...extra };
+    return { name: `${processName(r.pid) || r.proto} ${r.pid}`, color: colorOf(r.id), values: p.series[name] || [], end: p.end, brief: rows.length > 1, ...extra };
   };
   plots.rtt.lines = rows.map((r) => line(r, "rtt"));
   plots.rtt.note.textContent = "smoothed";
+  plots.rtt.empty = plots.cwnd.empty = chosen !== null ? "the chosen socket has no connection" : "no TCP connection in the last minute";
   plots.cwnd.lines = rows.map((r) => line(r, "cwnd"));
   if (rows.length === 1) {
     plots.cwnd.lines[0].name = "cwnd";

@@ -165,9 +165,9 @@ export class LinkControls {
       cells[6].className = link.waiting[d] ? "hot" : "";
     });
     const next = $("next"), lines = [];
-    if (link.paused) ["out", "in"].forEach((dir) => { const t = link.next[dir === "in" ? 0 : 1]; if (t) lines.push(`${dir}: ${t}`); });
-    next.hidden = !link.paused;
-    const text = lines.join("\n") || "nothing waits";
+    if (link.paused) ["out", "in"].forEach((dir) => { const t = link.next[dir === "in" ? 0 : 1]; if (t) lines.push(`${dir.padEnd(3)} ${t}`); });
+    const text = lines.join("\n") || (link.paused ? "no packet waits" : "while paused: the packets that wait");
+    next.classList.toggle("waits", link.paused);
     if (next.dataset.t !== text) {
       next.dataset.t = text;
       next.replaceChildren(...text.split("\n").map((l) => { const d = document.createElement("div"); d.textContent = d.title = l; return d; }));

@@ -1,6 +1,6 @@
 // Plots of series over the last minute, on a canvas.
 
-const pad = { left: 58, right: 8, top: 6, bottom: 18 };
+const pad = { left: 66, right: 8, top: 6, bottom: 18 };
 
 // nice is the least of 1, 2, 2.5, 5 times a power of base that is not below n.
 function nice(n, base) {
@@ -20,7 +20,7 @@ function nice(n, base) {
 export class Plot {
   constructor(figure, { title, format, base = 10, least = 1, empty = "" }) {
     Object.assign(this, { figure, title, format, base, least, empty, lines: [], marks: [] });
-    figure.innerHTML = `<figcaption><b></b><span class="dim note"></span><span class="legend"></span></figcaption><canvas role="img"></canvas>`;
+    figure.innerHTML = `<figcaption><b></b><span class="dim note"></span><span class="legend"></span></figcaption><div class="area"><canvas role="img"></canvas></div>`;
     figure.querySelector("b").textContent = title;
     this.canvas = figure.querySelector("canvas");
     this.legend = figure.querySelector(".legend");
@@ -67,7 +67,7 @@ export class Plot {
       g.globalAlpha = i === 0 ? 1 : 0.6;
       g.beginPath(); g.moveTo(box.x, py); g.lineTo(box.x + box.w, py); g.stroke();
       g.globalAlpha = 1;
-      if (i % 2 === 0) g.fillText(i === 0 ? "0" : this.format(v), box.x - 6, Math.max(6, py));
+      if (i % 2 === 0) g.fillText(i === 0 ? "0" : this.format(v).replace(/\.0+ |(\.\d*?)0+ /, "$1 "), box.x - 6, Math.max(6, py));
     }
     // Seconds since the start, every ten.
     g.textBaseline = "alphabetic";

@@ -121,7 +121,7 @@ func (p *Picture) newSheet(panels []*panel) (*sheet, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := timeUnit(float64(p.to - p.from))
+	u := timeUnit(float64(max(p.to, -p.from)))
 	s := &sheet{
 		size: z, palette: pal, title: p.opts.Title, panels: panels,
 		xLabel: "Time (" + u.prefix + ")", xlo: float64(p.from) / u.div, xhi: float64(p.to) / u.div,
@@ -416,26 +416,12 @@ func (l glyphs) plot(c draw.Canvas, x, y func(float64) vg.Length) {
 		if l.label == nil {
 			continue
 		}
-		st := l.text
-		pt := vg.Point{X: at.X + l.radius*1.6, Y: at.Y}
-		w := st.Width(l.label[i])
-		if pt.X+w > c.Max.X {
-			st.XAlign = text.XRight
-			pt.X = at.X - l.radius*1.6
+		if box := labelBox(c, l.text, at, l.label[i], l.radius); !meet(box, lastText) {
+			lastText = box
+			c.SetColor(color.NRGBA{R: 255, G: 255, B: 255, A: 200})
+			c.Fill(box.Path())
+			c.FillText(l.text, vg.Point{X: box.Min.X, Y: (box.Min.Y + box.Max.Y) / 2}, l.label[i])
 		}
-		h := st.Font.Size
-		box := vg.Rectangle{Min: vg.Point{X: pt.X - w, Y: pt.Y - h/2}, Max: vg.Point{X: pt.X + w, Y: pt.Y + h/2}}
-		if box.Min.Y < c.Min.Y {
-			pt.Y += c.Min.Y - box.Min.Y
-		}
-		if box.Max.Y > c.Max.Y {
-			pt.Y -= box.Max.Y - c.Max.Y
-		}
-		if lastText != (vg.Rectangle{}) && box.Min.X < lastText.Max.X && lastText.Min.X < box.Max.X && box.Min.Y < lastText.Max.Y && lastText.Min.Y < box.Max.Y {
-			continue
-		}
-		lastText = box
-		c.FillText(st, pt, l.label[i])
 	}
 	if len(path) == 0 {
 		return
@@ -446,6 +432,24 @@ func (l glyphs) plot(c draw.Canvas, x, y func(float64) vg.Length) {
 		return
 	}
 	c.Stroke(path)
+}
+
+// labelBox is where a mark's label goes: above it and to the right, or where
+// that is outside, below or to the left.
+func labelBox(c draw.Canvas, st text.Style, at vg.Point, label string, r vg.Length) vg.Rectangle {
+	w, h := st.Width(label), st.Font.Size
+	lo := vg.Point{X: at.X + r*0.8, Y: at.Y + r*1.5}
+	if lo.X+w > c.Max.X {
+		lo.X = at.X - r*0.8 - w
+	}
+	if lo.Y+h > c.Max.Y || lo.X < at.X {
+		lo.Y = at.Y - r*2.5 - h
+	}
+	return vg.Rectangle{Min: lo, Max: vg.Point{X: lo.X + w, Y: lo.Y + h}}
+}
+
+func meet(a, b vg.Rectangle) bool {
+	return a.Min.X < b.Max.X && b.Min.X < a.Max.X && a.Min.Y < b.Max.Y && b.Min.Y < a.Max.Y
 }
 
 func within(c draw.Canvas, p vg.Point) bool {

@@ -3,11 +3,13 @@ package plot
 import (
 	"encoding/csv"
 	"fmt"
+	"image/color"
 	"io"
 	"math"
 	"strconv"
 	"time"
 
+	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
 	"github.com/alptrace/alptrace/observe/tcplog"
@@ -161,7 +163,15 @@ func (m *maker) rttPanel() *panel {
 		if len(m.curves) > 1 {
 			g.style.Color = m.palette.ink
 		}
-		pan.legend = append(pan.legend, glyphEntry("sample", g))
+		e := glyphEntry("sample", g)
+		one := e.swatch
+		e.swatch = func(c draw.Canvas, x0, x1, y vg.Length) {
+			for i, dy := range []vg.Length{1, -1, 1} {
+				x := x0 + (x1-x0)*(vg.Length(i)+0.5)/3
+				one(c, x, x, y+dy*m.size.line)
+			}
+		}
+		pan.legend = append(pan.legend, e)
 	}
 	if srtt {
 		col := m.palette.retx
@@ -288,14 +298,14 @@ func (m *maker) queuePanel() *panel {
 		}
 	}
 	shapes := []shape{cross, diamond, circle}
-	colours := []int{0, 1, 2}
+	colours := []color.Color{m.palette.retx, m.palette.ack, m.palette.ink}
 	for j := range all {
 		if len(all[j].points) == 0 {
 			continue
 		}
 		g := &all[j]
 		g.shape, g.radius = shapes[j], 2.2*m.size.line
-		g.style = draw.LineStyle{Color: []draw.LineStyle{{Color: m.palette.retx}, {Color: m.palette.ack}, {Color: m.palette.ink}}[colours[j]].Color, Width: m.size.line}
+		g.style = draw.LineStyle{Color: colours[j], Width: m.size.line}
 		pan.layers = append(pan.layers, *g)
 		pan.legend = append(pan.legend, glyphEntry(fmt.Sprintf("%s (%s)", queueEvents[j], grouped(int(total[j]))), *g))
 	}

@@ -35,7 +35,7 @@ func (p *Picture) panels() ([]*panel, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &maker{Picture: p, size: z, palette: pal, x: timeUnit(float64(p.to - p.from))}
+	m := &maker{Picture: p, size: z, palette: pal, x: timeUnit(float64(max(p.to, -p.from)))}
 	asked := p.opts.Kinds
 	if len(asked) == 0 {
 		asked = p.defaultKinds()

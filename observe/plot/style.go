@@ -97,10 +97,10 @@ func siUnit(highest float64) unit {
 	return unit{1, ""}
 }
 
-// timeUnit is the unit of a span of time, ns.
-func timeUnit(span float64) unit {
+// timeUnit is the unit of times up to highest, ns.
+func timeUnit(highest float64) unit {
 	for _, u := range []unit{{1e9, "s"}, {1e6, "ms"}, {1e3, "µs"}} {
-		if span >= 1.5*u.div {
+		if highest >= 1.5*u.div {
 			return u
 		}
 	}
@@ -126,9 +126,9 @@ func (t ticks) Ticks(lo, hi float64) []gonum.Tick {
 		}
 		out = append(out, gonum.Tick{Value: v, Label: strings.Replace(strconv.FormatFloat(v, 'f', decimals, 64), "-", "\u2212", 1)})
 	}
-	parts := 5.0
-	if m := step / math.Pow(10, math.Floor(math.Log10(step)+1e-9)); m > 1.5 && m < 2.5 {
-		parts = 4
+	parts := 2.0
+	if m := step / math.Pow(10, math.Floor(math.Log10(step)+1e-9)); m > 4 {
+		parts = 5
 	}
 	small := step / parts
 	for i := math.Ceil(lo/small - 1e-9); i*small <= hi+small*1e-9 && len(out) < 2000; i++ {

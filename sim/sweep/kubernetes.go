@@ -26,12 +26,6 @@ type Job struct {
 	Args   []string // further arguments of every shard
 }
 
-// File is a file of a scenario.
-type File struct {
-	Path string
-	Text []byte
-}
-
 // maxConfigMap is the most that a ConfigMap holds: 1 MiB, less some for its keys.
 const maxConfigMap = 1<<20 - 4096
 
@@ -112,6 +106,7 @@ type (
 		Image           string    `yaml:"image"`
 		Command         []string  `yaml:"command,flow"`
 		Args            []string  `yaml:"args"`
+		WorkingDir      string    `yaml:"workingDir"`
 		Resources       resources `yaml:"resources"`
 		SecurityContext security  `yaml:"securityContext"`
 		VolumeMounts    []mount   `yaml:"volumeMounts"`
@@ -164,6 +159,14 @@ func label(s string) string {
 // of results, and the Job. A comment says what the user has to do.
 func (j Job) Write(w io.Writer) error {
 	name := label(j.Name)
+	if j.Shards < 1 {
+		return fmt.Errorf("%d shards: want at least 1", j.Shards)
+	}
+	for _, s := range []string{j.Image, j.Table} {
+		if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' }) {
+			return fmt.Errorf("%q: want a name without spaces", s) // it stands in the comment
+		}
+	}
 	files, cm, err := j.files(name)
 	if err != nil {
 		return err
@@ -246,6 +249,7 @@ func (j Job) spec(name string, files *configMap) jobSpec {
 			},
 			Containers: []container{{
 				Name: "sweep", Image: j.Image, Command: []string{"alplab"}, Args: append(args, j.Args...),
+				WorkingDir:      scenario, // where files of an impairment are looked for
 				Resources:       resources{Requests: one, Limits: one},
 				SecurityContext: security{Capabilities: capabilities{Drop: []string{"ALL"}}},
 				VolumeMounts: []mount{

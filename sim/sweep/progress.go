@@ -22,11 +22,16 @@ func NewProgress(w io.Writer, terminal bool) Progress {
 
 // failure is the line of a row that failed.
 func failure(r Row, params []grid.Param) string {
+	return fmt.Sprintf("row %d (%s): %s\n", r.Index, describe(params), r.Error)
+}
+
+// describe is a row's parameters as text.
+func describe(params []grid.Param) string {
 	var l []string
 	for _, p := range params {
 		l = append(l, p.String())
 	}
-	return fmt.Sprintf("row %d (%s): %s\n", r.Index, strings.Join(l, " "), r.Error)
+	return strings.Join(l, " ")
 }
 
 // bar is a progress bar.

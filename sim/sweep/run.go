@@ -20,17 +20,23 @@ import (
 type Plan struct {
 	Name    string    // the scenario's file, as given
 	Text    []byte    // what is in it
-	Inputs  [][]byte  // what is in the files that it names
+	Inputs  []File    // those that it names
 	Grid    grid.Grid // with what the command line has set
 	Program string    // the version of what runs it
+}
+
+// File is a file of a scenario.
+type File struct {
+	Path string
+	Text []byte
 }
 
 // header is that of the plan's logs.
 func (p *Plan) header(s Shard) Header {
 	h := sha256.New()
-	for _, b := range append([][]byte{p.Text, must(json.Marshal(p.Grid))}, p.Inputs...) {
-		fmt.Fprintf(h, "%d\n", len(b))
-		h.Write(b)
+	for _, f := range append([]File{{"", p.Text}, {"", must(json.Marshal(p.Grid))}}, p.Inputs...) {
+		fmt.Fprintf(h, "%q %d\n", f.Path, len(f.Text))
+		h.Write(f.Text)
 	}
 	return Header{
 		Schema: schema, Scenario: p.Name, Digest: hex.EncodeToString(h.Sum(nil)),

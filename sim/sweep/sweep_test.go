@@ -300,7 +300,7 @@ func TestChanged(t *testing.T) {
 	run(t, p, c) // leaves a log, as rows failed
 	other := plan(t, queueFile+"# changed", "act=error")
 	input := plan(t, queueFile, "act=error")
-	input.Inputs = [][]byte{[]byte("a trace")}
+	input.Inputs = []File{{"trace", []byte("1")}}
 	program := plan(t, queueFile, "act=error")
 	program.Program = "newer"
 	for what, q := range map[string]*Plan{

@@ -83,19 +83,21 @@ type Stats = mesh.Stats
 
 // Link is one member's end of a wire over UDP.
 type Link struct {
-	net    *mesh.Mesh[*peer]
-	log    *slog.Logger
-	lot    *park.Lot
-	v6     bool
-	local  netip.AddrPort
-	tx     transmitter
-	born   time.Time
-	recv   atomic.Pointer[func([]link.Packet)]
-	early  early
-	closed atomic.Bool
-	once   sync.Once
-	done   chan struct{}
-	cancel context.CancelFunc
+	net   *mesh.Mesh[*peer]
+	log   *slog.Logger
+	lot   *park.Lot
+	v6    bool
+	local netip.AddrPort
+	tx    transmitter
+	born  time.Time
+	recv  atomic.Pointer[func([]link.Packet)]
+	early early
+	// settled says that the others have been met, as far as they can be.
+	settled atomic.Bool
+	closed  atomic.Bool
+	once    sync.Once
+	done    chan struct{}
+	cancel  context.CancelFunc
 }
 
 var _ link.Link = (*Link)(nil)
@@ -207,15 +209,17 @@ func (l *Link) Start(recv func(pkts []link.Packet)) error {
 
 // Send sends frames: one for a known address to its member, any other to all.
 // While the socket's buffer is full, it waits, at most 10 ms; then frames are
-// lost. The first frames that are sent before there is any other member wait for
-// one, for a second. Errors: EMSGSIZE for a frame larger than the MTU, EINVAL
+// lost. The first frames that nobody is there to take, or not yet everybody, wait
+// for new members, for a second. Errors: EMSGSIZE for a frame larger than the MTU, EINVAL
 // for one without an Ethernet header, net.ErrClosed.
 func (l *Link) Send(pkts []link.Packet) (int, error) {
 	if l.closed.Load() {
 		return 0, net.ErrClosed
 	}
-	if len(l.net.Members()) == 0 {
-		l.early.keep(pkts, l.now())
+	if none := len(l.net.Members()) == 0; none || !l.settled.Load() {
+		now := l.now()
+		l.early.keep(pkts, now, none)
+		l.settled.Store(now > earlyFor)
 	}
 	n, err := l.net.Send(pkts)
 	if err != nil {
@@ -252,22 +256,27 @@ type early struct {
 
 const earlyFrames, earlyFor = 16, time.Second
 
-func (e *early) keep(pkts []link.Packet, now time.Duration) {
+// keep keeps frames for members to come: those for everybody, or all.
+func (e *early) keep(pkts []link.Packet, now time.Duration, all bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i := range pkts {
 		if pkts[i].NeedsCsum || pkts[i].GSO != link.GSONone {
 			continue
 		}
+		f := pkts[i].AppendTo(nil)
+		if len(f) == 0 || !all && f[0]&1 == 0 {
+			continue
+		}
 		if len(e.frames) == earlyFrames {
 			e.frames, e.at = e.frames[1:], e.at[1:]
 		}
-		e.frames = append(e.frames, pkts[i].AppendTo(nil))
+		e.frames = append(e.frames, f)
 		e.at = append(e.at, now)
 	}
 }
 
-// take is what has been kept and is not too old, once.
+// take is what has been kept and is not too old.
 func (e *early) take(now time.Duration) (pkts []link.Packet) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -276,6 +285,8 @@ func (e *early) take(now time.Duration) (pkts []link.Packet) {
 			pkts = append(pkts, link.Packet{Bufs: [][]byte{f}})
 		}
 	}
-	e.frames, e.at = nil, nil
+	if len(pkts) == 0 {
+		e.frames, e.at = nil, nil
+	}
 	return pkts
 }

@@ -79,6 +79,7 @@ type members struct {
 	seenRing [][dhLen]byte
 	seenNext int
 	accept   *rate.Limiter // handshakes that we answer
+	rekey    time.Duration // rekeyAfter
 	found    chan found
 	nextTick time.Duration
 	rx       receiver
@@ -102,7 +103,7 @@ func (m *members) loop() {
 	m.l.lot.Wait(func() bool {
 		for more := true; more && !m.l.closed.Load(); {
 			more = m.receive()
-			if now := m.l.now(); now >= m.nextTick {
+			if now := m.l.now(); now >= m.nextTick || len(m.found) > 0 {
 				m.nextTick = now + tickEvery
 				m.tick(now)
 				bell.Reset(tickEvery)
@@ -241,8 +242,8 @@ func (m *members) look(p *peer, now time.Duration) {
 		m.remove(p, "silent")
 		return
 	case waiting != 0 && now-waiting > doubtAfter && now-p.asked > maxDialGap,
-		now-s.born > rekeyAfter && s.initiator && now-p.asked > maxDialGap,
-		now-s.born > 2*rekeyAfter && now-p.asked > maxDialGap:
+		now-s.born > m.rekey && s.initiator && now-p.asked > maxDialGap,
+		now-s.born > 2*m.rekey && now-p.asked > maxDialGap:
 		p.asked = now
 		m.dial(nil, p.to.Load().addr, now)
 	}

@@ -39,6 +39,7 @@
 package udp
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -76,6 +77,8 @@ type Options struct {
 	HardwareAddr net.HardwareAddr
 	// Logger hears of members that come and go; nil is silence.
 	Logger *slog.Logger
+
+	rekey time.Duration // after which keys are old; 0: rekeyAfter
 }
 
 // Stats counts frames since the wire was joined.
@@ -152,6 +155,7 @@ func open(spec string, opts Options) (*Link, error) {
 	m := newMembers(ctx, l, noise, fd)
 	_, _ = rand.Read(m.me.id[:]) // never fails
 	m.me.mtu = opts.MTU
+	m.rekey = cmp.Or(opts.rekey, rekeyAfter)
 	for _, p := range peers {
 		m.targets = append(m.targets, &target{name: p})
 	}

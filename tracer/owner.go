@@ -108,10 +108,10 @@ func (o *owned) known() bool {
 // ownedBy notes that another process than before uses s: a child has it.
 func (s *socket) ownedBy(c *call) {
 	s.owned.mu.Lock()
-	known := s.owned.socket.Proto != 0 && s.owned.tid != c.tid
+	other := s.owned.socket.Proto != 0 && s.owned.tid != c.tid
 	s.owned.mu.Unlock()
-	if !known {
-		return
+	if !other || c.nr == unix.SYS_ACCEPT || c.nr == unix.SYS_ACCEPT4 {
+		return // a listener stays whose it is while its children accept
 	}
 	by := c.who(c.fd())
 	s.owned.mu.Lock()

@@ -103,38 +103,41 @@ type recorder struct {
 
 // openRecorder opens the files, before the program starts: it may find its
 // standard output elsewhere.
-func openRecorder(o *options, log *slog.Logger) (r *recorder, err error) {
+func openRecorder(o *options, log *slog.Logger) (*recorder, error) {
 	if o.rec.pcap == "" && o.rec.tcpLog == "" {
 		return nil, nil
 	}
-	r = &recorder{comment: strings.Join(o.argv, " "), owners: owner.New(), log: log}
-	defer func() {
-		if err != nil {
-			r.closeFiles()
-		}
-	}()
+	r := &recorder{comment: strings.Join(o.argv, " "), owners: owner.New(), log: log}
+	if err := r.open(&o.rec); err != nil {
+		r.closeFiles()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *recorder) open(rec *records) error {
 	switch {
-	case o.rec.pcapSize > 0:
-		ring, err := capture.NewRing(o.rec.pcap, o.rec.pcapSize, o.rec.pcapFiles)
+	case rec.pcapSize > 0:
+		ring, err := capture.NewRing(rec.pcap, rec.pcapSize, rec.pcapFiles)
 		if err != nil {
-			return nil, fmt.Errorf("--pcap: %w", err)
+			return fmt.Errorf("--pcap: %w", err)
 		}
 		r.pcap = ring
-	case o.rec.pcap != "":
-		f, live, err := openRecord(o.rec.pcap)
+	case rec.pcap != "":
+		f, live, err := openRecord(rec.pcap)
 		if err != nil {
-			return nil, fmt.Errorf("--pcap %w", err)
+			return fmt.Errorf("--pcap %w", err)
 		}
 		r.pcap, r.pcapLive = f, live
 	}
-	if o.rec.tcpLog != "" {
-		f, live, err := openRecord(o.rec.tcpLog)
+	if rec.tcpLog != "" {
+		f, live, err := openRecord(rec.tcpLog)
 		if err != nil {
-			return nil, fmt.Errorf("--tcp-log %w", err)
+			return fmt.Errorf("--tcp-log %w", err)
 		}
 		r.tcpLog, r.tcpLogLive = f, live
 	}
-	return r, nil
+	return nil
 }
 
 // openRecord opens a file for writing. live says that somebody may read it

@@ -5,6 +5,7 @@ package spool
 
 import (
 	"io"
+	"os"
 	"sync"
 	"time"
 )
@@ -229,7 +230,11 @@ func (s *Spool) wait() {
 		}
 		if d, ok := s.w.(interface{ SetWriteDeadline(time.Time) error }); ok && d.SetWriteDeadline(time.Now()) == nil {
 			<-s.done
+			return
 		}
+		s.mu.Lock()
+		s.fail(os.ErrDeadlineExceeded)
+		s.mu.Unlock()
 		return
 	}
 }

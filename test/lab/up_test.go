@@ -209,7 +209,7 @@ func TestNAT(t *testing.T) {
 func TestFlap(t *testing.T) {
 	b := newBench(t, "curl", "python3")
 	out, s := b.up("flap.toml")
-	if !strings.Contains(out, "3000000 bytes") {
+	if !strings.Contains(out, "1000000 bytes") {
 		t.Error(out)
 	}
 	if l := s.Links[0]; l.BA.DropsDown == 0 {

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"net"
 	"slices"
 	"time"
 )
@@ -144,8 +145,11 @@ func (l *Link) name(rows []packetRow, hosts []*Host) {
 		if r.Dir == "in" {
 			local, peer = peer, local
 		}
-		if r.Socket = ids[flow{r.Proto, local, peer}]; r.Socket == 0 {
-			r.Socket = ids[flow{r.Proto, local, ""}]
+		_, port, _ := net.SplitHostPort(local)
+		for _, f := range []flow{{r.Proto, local, peer}, {r.Proto, local, ""}, {r.Proto, "0.0.0.0:" + port, ""}, {r.Proto, "[::]:" + port, ""}} {
+			if r.Socket = ids[f]; r.Socket != 0 {
+				break
+			}
 		}
 	}
 }

@@ -109,7 +109,7 @@ function tick(m) {
 const spark = (td, r) => {
   let svg = td.firstChild;
   if (!svg) {
-    td.innerHTML = `<svg class="spark" viewBox="0 0 66 16" preserveAspectRatio="none" aria-hidden="true"><path fill="none" stroke-width="1.3" vector-effect="non-scaling-stroke"/></svg>`;
+    td.innerHTML = `<svg class="spark" viewBox="0 0 54 16" preserveAspectRatio="none" aria-hidden="true"><path fill="none" stroke-width="1.3" vector-effect="non-scaling-stroke"/></svg>`;
     svg = td.firstChild;
   }
   const p = host.past.get(r.id), a = p?.series.in || [], b = p?.series.out || [];
@@ -119,10 +119,18 @@ const spark = (td, r) => {
   const v = [];
   for (let i = from; i < a.length; i += 2) { const x = Math.max(a[i] + b[i], i + 1 < a.length ? a[i + 1] + b[i + 1] : 0); v.push(x); if (x > most) most = x; }
   const lag = Math.max(0, state.n - p.end) / 2;
-  const step = 66 / (n / 2);
-  svg.firstChild.setAttribute("d", v.map((x, i) => `${i ? "L" : "M"}${(66 - (v.length - 1 - i + lag) * step).toFixed(1)} ${(15 - (x / most) * 14).toFixed(1)}`).join(""));
+  const step = 54 / (n / 2);
+  svg.firstChild.setAttribute("d", v.map((x, i) => `${i ? "L" : "M"}${(54 - (v.length - 1 - i + lag) * step).toFixed(1)} ${(15 - (x / most) * 14).toFixed(1)}`).join(""));
   svg.firstChild.setAttribute("stroke", colorOf(r.id) || css("--dim"));
 };
+
+// rateOf is the mean rate of a socket in the last second, both ways.
+function rateOf(r) {
+  const p = host.past.get(r.id);
+  if (r.closed || !p) return 0;
+  const last = (s) => (s || []).slice(-state.hz).reduce((sum, v) => sum + v, 0) / state.hz;
+  return last(p.series.in) + last(p.series.out);
+}
 
 const processName = (pid) => host?.names?.get(pid) || "";
 const sockets = new SortTable($("sockets"), [
@@ -139,7 +147,7 @@ const sockets = new SortTable($("sockets"), [
   { name: "peer", class: "mono", value: (r) => r.peer, text: (r) => r.peer || "–" },
   { name: "received", class: "r", value: (r) => r.in, text: (r) => r.in ? bytes(r.in) : "–" },
   { name: "sent", class: "r", value: (r) => r.out, text: (r) => r.out ? bytes(r.out) : "–" },
-  { name: "rate", class: "r", title: "both ways, now", value: (r) => r.closed ? -1 : r.inr + r.outr, text: (r) => r.closed ? "" : bits(r.inr + r.outr) },
+  { name: "rate", class: "r", title: "both ways, in the last second", value: (r) => r.closed ? -1 : rateOf(r), text: (r) => r.closed ? "" : bits(Math.round(rateOf(r))) },
   { name: "15 s", title: "rate in the last 15 seconds", render: spark },
   { name: "RTT", class: "r", title: "smoothed round-trip time, and its variation", value: (r) => r.rtt, text: (r) => r.mss && r.rtt ? ms(r.rtt) : "" },
   { name: "cwnd", class: "r", title: "congestion window", value: (r) => r.cwnd, text: (r) => r.mss && r.cwnd ? bytes(r.cwnd) : "" },
@@ -241,7 +249,15 @@ function shortName(r) {
   return r.peer ? (processName(r.pid) || "tcp") + " → " + r.peer : r.local;
 }
 
-const toBits = (v) => v.map((x) => x * 8);
+// smooth is the mean of the last half second, times a factor.
+function smooth(v, factor = 1) {
+  const n = Math.round(state.hz / 2);
+  let sum = 0;
+  return v.map((x, i) => {
+    sum += x - (i >= n ? v[i - n] : 0);
+    return (sum * factor) / Math.min(i + 1, n);
+  });
+}
 
 function draw() {
   if (document.hidden || !host) return;
@@ -250,16 +266,16 @@ function draw() {
   const only = chosen !== null ? host.past.get(chosen) : null;
   const from = only ? { s: only.series, end: only.end } : { s: host.series, end: state.n };
   plots.rate.lines = [
-    { name: "received", color: css("--in"), values: toBits(from.s.in || []), end: from.end, fill: true },
-    { name: "sent", color: css("--out"), values: toBits(from.s.out || []), end: from.end, fill: true },
+    { name: "received", color: css("--in"), values: smooth(from.s.in || [], 8), end: from.end, fill: true },
+    { name: "sent", color: css("--out"), values: smooth(from.s.out || [], 8), end: from.end, fill: true },
   ];
-  plots.rate.note.textContent = only ? "of one socket" : "goodput";
+  plots.rate.note.textContent = only ? "of one socket" : "";
   const line = (r, name, extra) => {
     const p = host.past.get(r.id);
     return { name: `${processName(r.pid) || r.proto} ${r.pid}`, color: colorOf(r.id), values: p.series[name] || [], end: p.end, brief: rows.length > 1, ...extra };
   };
   plots.rtt.lines = rows.map((r) => line(r, "rtt"));
-  plots.rtt.note.textContent = "smoothed";
+  plots.rtt.note.textContent = rows.length > 1 ? "" : "smoothed";
   plots.rtt.empty = plots.cwnd.empty = chosen !== null ? "the chosen socket has no connection" : "no TCP connection in the last minute";
   plots.cwnd.lines = rows.map((r) => line(r, "cwnd"));
   if (rows.length === 1) {
@@ -269,7 +285,7 @@ function draw() {
   }
   const l = link();
   if (l) {
-    plots.queue.lines = ["in", "out"].map((d) => ({ name: d, color: css("--" + d), values: l.series["queue_" + d] || [], end: l.endTick, fill: true, step: true }));
+    plots.queue.lines = ["in", "out"].map((d) => ({ name: d, color: css("--" + d), values: smooth(l.series["queue_" + d] || []), end: l.endTick, fill: true }));
     plots.queue.marks = [];
     for (const kind of ["full", "lost"]) for (const d of ["in", "out"]) {
       const s = l.series[`${kind}_${d}`] || [];

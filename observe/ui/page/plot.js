@@ -15,7 +15,7 @@ function nice(n, base) {
   return 10 * p10;
 }
 
-// Plot draws lines { name, color, values, end, dash, fill, step } whose values
+// Plot draws lines { name, color, values, end, dash, fill, brief } whose values
 // are those of the ticks before end, and marks { tick, color } at the bottom.
 export class Plot {
   constructor(figure, { title, format, base = 10, least = 1, empty = "" }) {
@@ -97,7 +97,6 @@ export class Plot {
       g.beginPath();
       for (let i = from; i < l.values.length; i++) {
         const px = this.x(start + i + 1), py = y(l.values[i]);
-        if (i > from && l.step) g.lineTo(px, y(l.values[i - 1]));
         i === from ? g.moveTo(px, py) : g.lineTo(px, py);
       }
       g.stroke();
@@ -140,16 +139,19 @@ export class Plot {
     const key = this.lines.map((l) => l.name + l.color + !!l.dash + l.values[l.values.length - 1]).join() + (this.extra || "");
     if (key === this.legendKey) return;
     this.legendKey = key;
-    const items = this.lines.map((l) => {
+    const most = this.lines.length > 3 ? 2 : 3, brief = this.lines.every((l) => l.brief) && this.lines.length > 2;
+    const items = this.lines.slice(0, brief ? 2 : most).map((l) => {
       const s = document.createElement("span"), i = document.createElement("i"), v = l.values[l.values.length - 1];
       i.style.color = l.color;
       if (l.dash) i.className = "dash";
       s.append(i, l.name + (l.brief || v === undefined ? "" : " " + this.format(v)));
       return s;
     });
-    if (this.extra) {
+    const more = this.lines.length - items.length;
+    for (const text of [more > 0 && `+${more}`, this.extra]) {
+      if (!text) continue;
       const s = document.createElement("span");
-      s.textContent = this.extra;
+      s.textContent = text;
       items.push(s);
     }
     this.legend.replaceChildren(...items);

@@ -14,19 +14,21 @@ const (
 	queueIdle  = 20
 )
 
-// Queue writes down the counts of an impaired link's direction, if they are not
-// those of last; it returns them.
-func (l *Log) Queue(name, dir string, s, last impair.Stats) impair.Stats {
+// queue writes down the counts of an impaired link's direction.
+func (l *Log) queue(name, dir string, s *impair.Stats) {
 	r := Record{
 		T: Seconds(l.opts.Now()), Ev: EvQueue, Host: l.opts.Host, Link: name, Dir: dir,
 		Pkts: uint64(s.QueueLen), Bytes: uint64(s.QueueBytes), Dropped: s.DropsQueue + s.DropsEarly,
 		Marked: s.Marks, Lost: s.DropsLoss + s.DropsDown, Sent: s.Delivered,
 	}
-	if s.QueueLen != last.QueueLen || s.QueueBytes != last.QueueBytes || s.DropsQueue+s.DropsEarly != last.DropsQueue+last.DropsEarly ||
-		s.Marks != last.Marks || s.DropsLoss+s.DropsDown != last.DropsLoss+last.DropsDown || s.Delivered != last.Delivered {
-		l.w.Write(&r)
-	}
-	return s
+	l.w.Write(&r)
+}
+
+// sameLine says whether a and b have the same line, its time aside.
+func sameLine(a, b *impair.Stats) bool {
+	return a.QueueLen == b.QueueLen && a.QueueBytes == b.QueueBytes && a.Delivered == b.Delivered &&
+		a.DropsQueue+a.DropsEarly == b.DropsQueue+b.DropsEarly &&
+		a.Marks == b.Marks && a.DropsLoss+a.DropsDown == b.DropsLoss+b.DropsDown
 }
 
 // Queues has the queues of an impaired link written down while packets pass k,
@@ -66,9 +68,10 @@ func (w *queues) look() {
 	defer w.mu.Unlock()
 	w.idle++
 	for i := range now {
-		if now[i] != w.last[i] {
+		if !sameLine(&now[i], &w.last[i]) {
 			w.idle = 0
-			w.last[i] = w.log.Queue(w.name, dirs[i], now[i], w.last[i])
+			w.log.queue(w.name, dirs[i], &now[i])
+			w.last[i] = now[i]
 		}
 	}
 	if w.looking = w.idle < queueIdle; w.looking {

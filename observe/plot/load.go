@@ -106,6 +106,9 @@ func (p *Picture) firstPass(paths []string) error {
 		case len(x.conns) == 0 && len(x.links) == 0:
 			return fmt.Errorf("%s: no TCP in %d packets or records", path, x.packets+x.records)
 		}
+		if d := x.last - x.first; d > maxSpan || d < 0 {
+			return fmt.Errorf("%s: its times make no sense: %d years apart", path, uint64(d)/(maxSpan/30))
+		}
 		r.index = x
 		p.runs = append(p.runs, r)
 	}
@@ -212,6 +215,9 @@ func (c *connInfo) matches(filter string) bool {
 	return false
 }
 
+// maxSpan is 30 years, in ns.
+const maxSpan = 30 * 365 * 24 * 3600 * 1e9
+
 // frame sets the shown time and the bins.
 func (p *Picture) frame(chosen [][]*connInfo) error {
 	lo, hi := int64(1<<62), int64(-1<<62)
@@ -226,6 +232,9 @@ func (p *Picture) frame(chosen [][]*connInfo) error {
 	if lo > hi {
 		lo, hi = 0, 0
 	}
+	if hi-lo > maxSpan || hi-lo < 0 || max(hi, -lo) > maxSpan {
+		return fmt.Errorf("the files' times make no sense: %v apart", time.Duration(hi-lo))
+	}
 	if lo < hi/4 {
 		lo = min(lo, 0)
 	}
@@ -236,6 +245,7 @@ func (p *Picture) frame(chosen [][]*connInfo) error {
 	if p.opts.To != 0 {
 		p.to = int64(p.opts.To)
 	}
+	p.from, p.to = max(p.from, -maxSpan), min(p.to, maxSpan)
 	if p.from > hi || p.to < lo {
 		return fmt.Errorf("nothing is between %v and %v: the files are from %v to %v",
 			time.Duration(p.from), time.Duration(p.to), time.Duration(lo), time.Duration(hi))

@@ -367,7 +367,7 @@ func TestErrors(t *testing.T) {
 	}{
 		{write("empty", nil), "empty", Options{}},
 		{write("text", []byte("hello world")), "neither a capture", Options{}},
-		{write("json", []byte(`{"a": 1}` + "\n")), "schema", Options{}},
+		{write("json", []byte(`{"a": 1}`+"\n")), "schema", Options{}},
 		{write("short", whole[:10]), "cut off", Options{}},
 		{good, `no kind "sek": there are seq, cwnd`, Options{Kinds: []string{"sek"}}},
 		{good, "no connection :81", Options{Conns: []string{":81"}}},

@@ -119,8 +119,8 @@ func (t ticks) Ticks(lo, hi float64) []gonum.Tick {
 	decimals := max(0, int(math.Ceil(-math.Log10(step)-1e-9)))
 	var out []gonum.Tick
 	first := math.Ceil(lo/step - 1e-9)
-	for i := first; i*step <= hi+step*1e-9 && len(out) < 200; i++ {
-		v := i * step
+	for k := 0.0; k < 200 && (first+k)*step <= hi+step*1e-9; k++ {
+		v := (first + k) * step
 		if math.Abs(v) < step/1e6 {
 			v = 0
 		}
@@ -131,8 +131,9 @@ func (t ticks) Ticks(lo, hi float64) []gonum.Tick {
 		parts = 5
 	}
 	small := step / parts
-	for i := math.Ceil(lo/small - 1e-9); i*small <= hi+small*1e-9 && len(out) < 2000; i++ {
-		v := i * small
+	first = math.Ceil(lo/small - 1e-9)
+	for k := 0.0; k < 1000 && (first+k)*small <= hi+small*1e-9; k++ {
+		v := (first + k) * small
 		if !slices.ContainsFunc(out, func(o gonum.Tick) bool { return math.Abs(o.Value-v) < small/10 }) {
 			out = append(out, gonum.Tick{Value: v})
 		}

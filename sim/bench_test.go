@@ -32,7 +32,7 @@ traffic = [{kind = "bulk", to = "server"}]
 [host.server]
 [[link]]
 between = ["client", "server"]
-impair = "rate=1gbit delay=5ms queue=1000p"
+impair = "rate=1gbit delay=1ms queue=200p"
 `
 
 const crowd = `

@@ -159,12 +159,16 @@ func (c *Clock) step(until time.Duration) bool {
 // Stack is the clock of a stack. settle, which may be nil, is called after each
 // of the stack's timers.
 func (c *Clock) Stack(settle func()) tcpip.Clock {
-	return &stackClock{c, settle}
+	return &stackClock{c: c, settle: settle}
 }
 
+// stackClock is a stack's clock. No two readings of it are equal: each is a
+// nanosecond later, until time moves on. A processor takes longer to do anything,
+// and RACK (RFC 8985 6.2) orders segments by when they were sent.
 type stackClock struct {
 	c      *Clock
 	settle func()
+	last   time.Duration
 }
 
 // Now is the wall clock, which began at Epoch.
@@ -173,7 +177,8 @@ func (s *stackClock) Now() time.Time { return Epoch.Add(s.c.now) }
 // NowMonotonic is the time since the simulation began, and a second: the zero
 // value means "never" to some.
 func (s *stackClock) NowMonotonic() tcpip.MonotonicTime {
-	return tcpip.MonotonicTime{}.Add(time.Second + s.c.now)
+	s.last = max(s.last+1, s.c.now)
+	return tcpip.MonotonicTime{}.Add(time.Second + s.last)
 }
 
 // AfterFunc has f called d from now.

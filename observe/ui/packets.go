@@ -84,7 +84,7 @@ func describe(b []byte, m link.Medium) (r packetRow) {
 	var proto byte
 	var src, dst netip.Addr
 	var payload []byte
-	total := 0
+	var total int // bytes behind the network header
 	switch {
 	case typ == etherIPv4 && len(ip) >= 20 && ip[0]>>4 == 4:
 		src, _ = netip.AddrFromSlice(ip[12:16])

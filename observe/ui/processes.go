@@ -32,6 +32,7 @@ type processes struct {
 	rows   map[int]*processRow
 	exited []int       // oldest first
 	groups map[int]int // process by thread
+	found  bool        // a process, beside update
 }
 
 func newProcesses() *processes {
@@ -41,6 +42,7 @@ func newProcesses() *processes {
 // update looks at first and its descendants, orphans that its parent inherited
 // included, and reports whether anything changed.
 func (p *processes) update(first int) (changed bool) {
+	changed, p.found = p.found, false
 	alive := map[int]bool{}
 	if p.parent == 0 {
 		st, ok := readStat(first)
@@ -121,6 +123,12 @@ func (p *processes) of(tid int) int {
 		}
 	}
 	p.groups[tid] = pid
+	if p.rows[pid] == nil && p.parent != 0 { // it may be gone when update looks
+		if st, ok := readStat(pid); ok {
+			p.rows[pid] = &processRow{PID: pid, Parent: st.parent, Name: st.name, Command: commandLine(pid), State: st.state, CPU: st.cpu, RSS: st.rss, Threads: st.threads}
+			p.found = true
+		}
+	}
 	return pid
 }
 

@@ -238,7 +238,22 @@ func TestLivePage(t *testing.T) {
 	if got := mbit(3 * time.Second); got < 1.2 || got > 2.4 {
 		t.Errorf("after the knob the transfer runs at %.1f Mbit/s, asked for 2", got)
 	}
-	b.shot("live")
+	ground := func() string {
+		return eval[string](b, `getComputedStyle(document.body).backgroundColor`)
+	}
+	b.scheme(false)
+	light := ground()
+	b.shot("light")
+	b.scheme(true)
+	if ground() == light {
+		t.Error("dark is light")
+	}
+	b.shot("dark")
+	// A page that comes later, or back, sees the whole.
+	b.run(chromedp.Reload())
+	b.until(5*time.Second, "all of it after a reload", func() bool {
+		return shows("#sockets", "curl", "ESTABLISHED") && shows("#calls", "connect(") && shows("#packets", "tcp") && shows("#processes", "curl")
+	})
 
 	b.run(chromedp.Click("#pause"))
 	b.until(5*time.Second, "paused, with packets held", func() bool {

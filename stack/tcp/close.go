@@ -125,3 +125,10 @@ func (c *Conn) SetFINTimeout(d time.Duration) {
 	}
 	c.opt.finTimeout = d
 }
+
+// Abandon ends the connection without a word to the peer.
+func (c *Conn) Abandon() {
+	c.orphan = true
+	c.end(0)
+	c.finish()
+}

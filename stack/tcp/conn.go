@@ -152,7 +152,7 @@ type segCounts struct {
 	in, out, retrans, dataIn, dataOut uint32
 	bytesIn, bytesSent, bytesRetrans  uint64
 	bytesAcked                        uint64
-	dsackDups, reordSeen              uint32
+	dsackDups, reordSeen, timeouts    uint32
 }
 
 // userOptions are what the user set.

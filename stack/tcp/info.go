@@ -16,18 +16,18 @@ type Info struct {
 	SndScale, RcvScale                   uint8
 	AppLimited                           bool
 
-	RTO, ATO, SRTT, RTTVar, MinRTT, RcvRTT            time.Duration
-	SndMSS, RcvMSS, AdvMSS, PMTU                      int
-	Outstanding, SACKed, Lost, Retrans, Pipe          int
-	Cwnd, Ssthresh, SndWnd, RcvWnd, RcvSpace          int
-	NotSent, Unacked, RcvOutOfOrder                   int
-	PacingRate, MaxPacing, DeliveryRate               uint64
-	LastDataSent, LastDataRecv, LastAckRecv           time.Duration // ago
-	SegsIn, SegsOut, DataSegsIn, DataSegsOut          uint32
-	TotalRetrans, DSACKDups, ReordSeen, DeliveredSegs uint32
-	BytesAcked, BytesReceived, BytesSent              uint64
-	BytesRetrans, Delivered                           uint64
-	Una, Nxt, RcvNxt                                  Seq
+	RTO, ATO, SRTT, RTTVar, MinRTT, RcvRTT       time.Duration
+	SndMSS, RcvMSS, AdvMSS, PMTU                 int
+	Outstanding, SACKed, Lost, Retrans, Pipe     int
+	Cwnd, Ssthresh, SndWnd, RcvWnd, RcvSpace     int
+	NotSent, Unacked, RcvOutOfOrder              int
+	PacingRate, MaxPacing, DeliveryRate          uint64
+	LastDataSent, LastDataRecv, LastAckRecv      time.Duration // ago
+	SegsIn, SegsOut, DataSegsIn, DataSegsOut     uint32
+	TotalRetrans, DSACKDups, ReordSeen, Timeouts uint32
+	BytesAcked, BytesReceived, BytesSent         uint64
+	BytesRetrans, Delivered                      uint64
+	Una, Nxt, RcvNxt                             Seq
 }
 
 // Info gives the connection's state.
@@ -44,7 +44,7 @@ func (c *Conn) Info() Info {
 		NotSent: c.unsent(), Unacked: c.snd.buf.len(), RcvOutOfOrder: c.rcv.ooo.bytes,
 		PacingRate: c.pace.rate, MaxPacing: c.opt.maxPacing, DeliveryRate: c.rate.latest, AppLimited: c.rate.appLimited > 0,
 		SegsIn: c.segs.in, SegsOut: c.segs.out, DataSegsIn: c.segs.dataIn, DataSegsOut: c.segs.dataOut,
-		TotalRetrans: c.segs.retrans, DSACKDups: c.segs.dsackDups, ReordSeen: c.segs.reordSeen,
+		TotalRetrans: c.segs.retrans, DSACKDups: c.segs.dsackDups, ReordSeen: c.segs.reordSeen, Timeouts: c.segs.timeouts,
 		BytesAcked: c.segs.bytesAcked, BytesReceived: c.segs.bytesIn, BytesSent: c.segs.bytesSent,
 		BytesRetrans: c.segs.bytesRetrans, Delivered: c.rate.delivered,
 		Una: c.snd.una, Nxt: c.snd.nxt, RcvNxt: c.rcv.nxt,
@@ -110,6 +110,12 @@ func (c *Conn) SetRecvBuffer(n int, locked bool) {
 
 // RecvBuffer is its size.
 func (c *Conn) RecvBuffer() int { return c.rcv.bufSize }
+
+// Inherit takes over what was set on a listening socket.
+func (c *Conn) Inherit(from *Conn) {
+	c.opt = from.opt
+	c.snd.bufSize, c.rcv.bufSize = from.snd.bufSize, from.rcv.bufSize
+}
 
 // SoftErr is an ICMP error that has not ended the connection; it is cleared.
 func (c *Conn) SoftErr() unix.Errno {

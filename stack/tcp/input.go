@@ -155,12 +155,12 @@ func (c *Conn) inputSynchronized(s *Segment) {
 	c.segmentText(s) // seventh and eighth
 }
 
-// acceptable is the test of the sequence number (3.10.7.4, first). What lies
-// wholly below RCV.NXT is acceptable down to what the last acknowledgment sent
-// said, so that a pure acknowledgment that was overtaken still counts.
+// acceptable is the test of the sequence number (3.10.7.4, first). What ends at
+// or after the last acknowledgment sent is acceptable, even if it lies below
+// RCV.NXT: a pure acknowledgment that was overtaken still counts, and so does
+// that of a retransmission whose first copy arrived.
 func (c *Conn) acceptable(s *Segment) bool {
-	return s.End().AtOrAfter(c.rcv.wup) && s.Seq.AtOrBefore(c.rcv.nxt.Add(c.offered())) &&
-		(s.Len() == 0 || s.End().After(c.rcv.nxt))
+	return s.End().AtOrAfter(c.rcv.wup) && s.Seq.AtOrBefore(c.rcv.nxt.Add(c.offered()))
 }
 
 // inputReset is RST in the window: exact, it ends the connection, else it is

@@ -21,6 +21,8 @@ type Ack struct {
 
 	prevUna  Seq
 	rttFirst time.Duration // by the oldest of what it acknowledges
+	rttSACK  time.Duration // by the oldest of what it SACKs
+	resent   bool          // it acknowledges something that was retransmitted
 	original bool          // something never retransmitted was delivered
 	sackedUp bool          // something was SACKed
 	echo     uint32        // TSecr
@@ -117,14 +119,22 @@ func (c *Conn) processAck(s *Segment) {
 	}
 	now := c.now()
 	got := func(r *record) { c.delivered(r, &a, now) }
+	acked := func(r *record) {
+		a.resent = a.resent || r.flags&everRetrans != 0
+		if r.flags&recSacked == 0 {
+			got(r)
+		}
+	}
 	if s.Ack.After(c.snd.una) {
 		a.Acked = s.Ack.Sub(c.snd.una)
 		c.segs.bytesAcked += uint64(a.Acked)
-		c.sb.ackTo(s.Ack, func(r *record) {
-			if r.flags&recSacked == 0 {
-				got(r)
-			}
-		})
+		c.sb.ackTo(s.Ack, acked)
+		if a.resent {
+			a.rttFirst, a.RTT = 0, 0 // which of them it answers is not known
+		} else {
+			a.rttFirst = a.rttSACK
+		}
+		a.rttSACK = 0
 		c.snd.una = s.Ack
 		c.progress()
 		c.snd.buf.release(s.Ack)
@@ -158,11 +168,10 @@ func (c *Conn) delivered(r *record, a *Ack, now time.Duration) {
 	a.Delivered += n
 	c.rate.delivered += uint64(n)
 	if r.flags&everRetrans == 0 {
-		rtt := now - r.sent
-		if a.rttFirst == 0 {
-			a.rttFirst = max(rtt, 1)
+		a.RTT = max(now-r.sent, 1)
+		if a.rttSACK == 0 {
+			a.rttSACK = a.RTT
 		}
-		a.RTT = max(rtt, 1)
 		a.original = true
 	}
 	c.rate.take(r)
@@ -200,7 +209,11 @@ func (c *Conn) sampleRTT(s *Segment, a *Ack) {
 	switch {
 	case a.rttFirst > 0:
 		c.rttSample(a.rttFirst)
-	case a.Acked > 0:
+	case a.rttSACK > 0:
+		c.rttSample(a.rttSACK)
+	case a.Acked > 0 && a.hasEcho && !(a.resent && int32(a.echo-c.recovery.lastResent) < 0):
+		// An echo from before the last retransmission answers something whose
+		// acknowledgment was lost.
 		if d := c.echoedRTT(s); d > 0 {
 			c.rttSample(d)
 		}

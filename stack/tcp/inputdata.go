@@ -17,8 +17,12 @@ type Arrival struct {
 func (c *Conn) segmentText(s *Segment) {
 	switch c.state {
 	case Established, FinWait1, FinWait2:
-	default:
-		return // a FIN has been received: there can be no more text
+	default: // a FIN has been received: there can be no more text
+		if s.Len() > 0 {
+			c.noteDuplicate(s)
+			c.rcv.ackNow = true
+		}
+		return
 	}
 	if s.DataLen == 0 && s.Flags&FIN == 0 {
 		return
@@ -48,6 +52,9 @@ func (c *Conn) segmentText(s *Segment) {
 		c.rcv.finKnown, c.rcv.fin = true, s.Seq.Add(s.DataLen)
 	}
 	in.Len = s.DataLen
+	if s.Merged == 0 && c.rcv.mss > 0 { // the layers below may have merged it
+		in.Packets = max((s.DataLen+c.rcv.mss-1)/c.rcv.mss, 1)
+	}
 	c.measureMSS(s)
 	c.rcv.tune.arrival(c, s)
 	if s.Seq == c.rcv.nxt {

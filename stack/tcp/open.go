@@ -108,6 +108,7 @@ func (c *Conn) sendSYN() {
 		c.restartRTO()
 	}
 	c.rcv.wup = c.rcv.nxt
+	s.Retransmit = c.probe.retries > 0
 	c.emit(s)
 }
 

@@ -71,11 +71,12 @@ func (b *scoreboard) reset() {
 
 // forget gives the memory back when nothing is in flight.
 func (b *scoreboard) forget() {
-	if b.empty() && cap(b.recs) > 16 {
-		b.recs = nil
+	if !b.empty() {
+		return
 	}
-	if b.empty() {
-		b.recs, b.head = b.recs[:0], 0
+	b.recs, b.head = b.recs[:0], 0
+	if cap(b.recs) > 4 {
+		b.recs = nil
 	}
 }
 

@@ -56,6 +56,8 @@ type Segment struct {
 	// MSS, where DataLen is larger, is how many bytes of payload each of the
 	// segments has into which this one is to be cut on its way out.
 	MSS int
+	// Retransmit says that some of it was sent before.
+	Retransmit bool
 	// Merged is, of a received segment, how many packets the layers below have
 	// made one of; 0 is 1.
 	Merged int

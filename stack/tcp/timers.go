@@ -125,6 +125,7 @@ func (c *Conn) onRTO() {
 		return
 	}
 	c.cfg.Counters.Timeouts.Add(1)
+	c.segs.timeouts++
 	c.probe.retries++
 	if c.probe.backoff < 255 {
 		c.probe.backoff++

@@ -136,6 +136,7 @@ func (c *Conn) retransmit(i int) {
 	r := c.sb.at(i)
 	n := r.len()
 	s := c.newSegment(r.start, 0)
+	s.Retransmit = true
 	c.acknowledge(s)
 	if r.end.After(c.snd.buf.end()) && c.snd.finSent {
 		s.Flags |= FIN
@@ -175,8 +176,9 @@ func (c *Conn) noteRetransmission(r *record) {
 		u.undoRetrans += r.len()
 		u.undoAny = true
 	}
+	u.lastResent = c.tsNow()
 	if u.retransStamp == 0 {
-		u.retransStamp = c.tsNow()
+		u.retransStamp = u.lastResent
 	}
 }
 

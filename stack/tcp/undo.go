@@ -10,6 +10,7 @@ type undo struct {
 	priorCwnd     int
 	priorSsthresh int
 	retransStamp  uint32 // our timestamp at the first retransmission; 0: none
+	lastResent    uint32 // and at the last
 }
 
 func (c *Conn) undoBegin(reduced bool) {

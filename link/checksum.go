@@ -39,15 +39,15 @@ func Checksum(b []byte, initial uint16) uint16 {
 	return uint16(s>>16 + s&0xffff)
 }
 
-// pseudoSum is the sum of the pseudo header (RFC 9293 3.1, RFC 8200 8.1) for a
-// transport segment of n bytes in the IP packet whose header begins ip. The
+// pseudoSum is the sum of TCP's pseudo header (RFC 9293 3.1, RFC 8200 8.1) for a
+// segment of n bytes in the IP packet whose header begins ip. The
 // caller has checked that the header is whole.
-func pseudoSum(ip []byte, proto uint8, n int) uint16 {
+func pseudoSum(ip []byte, n int) uint16 {
 	addrs := ip[12:20]
 	if ip[0]>>4 == 6 {
 		addrs = ip[8:40]
 	}
-	s := uint32(Checksum(addrs, uint16(proto))) + uint32(n>>16) + uint32(n&0xffff)
+	s := uint32(Checksum(addrs, protoTCP)) + uint32(n>>16) + uint32(n&0xffff)
 	s = s>>16 + s&0xffff
 	return uint16(s>>16 + s&0xffff)
 }

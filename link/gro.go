@@ -88,14 +88,14 @@ func (g *group) parse(pkt []byte, m Medium) {
 		return
 	}
 	h := pkt[ip:]
-	at, total := ip6Len, 0
+	var at, total int
 	if h[0]>>4 == 4 {
 		at, total = int(h[0]&15)*4, int(binary.BigEndian.Uint16(h[2:]))
 		if h[9] != protoTCP || at < ip4Len || binary.BigEndian.Uint16(h[6:])&0x3fff != 0 {
 			return
 		}
 	} else {
-		g.v6 = true
+		g.v6, at = true, ip6Len
 		if total = ip6Len + int(binary.BigEndian.Uint16(h[4:])); h[6] != protoTCP {
 			return
 		}
@@ -115,7 +115,7 @@ func (g *group) parse(pkt []byte, m Medium) {
 	if g.closed = tcp[13]&^flagPSH != flagACK || g.mss == 0; g.closed {
 		return
 	}
-	g.valid = Checksum(tcp, pseudoSum(h, protoTCP, len(tcp))) == 0xffff && (g.v6 || Checksum(h[:at], 0) == 0xffff)
+	g.valid = Checksum(tcp, pseudoSum(h, len(tcp))) == 0xffff && (g.v6 || Checksum(h[:at], 0) == 0xffff)
 	g.closed = !g.valid
 }
 
@@ -181,6 +181,6 @@ func (g *group) finish() Packet {
 		binary.BigEndian.PutUint16(h[10:], 0)
 		binary.BigEndian.PutUint16(h[10:], ^Checksum(h[:tcp], 0))
 	}
-	binary.BigEndian.PutUint16(h[tcp+16:], pseudoSum(h, protoTCP, n-tcp))
+	binary.BigEndian.PutUint16(h[tcp+16:], pseudoSum(h, n-tcp))
 	return p
 }

@@ -2,6 +2,7 @@ package link
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 )
 
@@ -66,12 +67,12 @@ func TestCoalesceKeepsApart(t *testing.T) {
 		b[10], b[11] = 0, 0
 		putChecksum(b[10:], Checksum(b[:20], 0))
 		b[36], b[37] = 0, 0
-		putChecksum(b[36:], Checksum(b[20:], pseudoSum(b, protoTCP, len(b)-20)))
+		putChecksum(b[36:], Checksum(b[20:], pseudoSum(b, len(b)-20)))
 	}
 	var c Coalescer
 	for name, spoil := range map[string]func(s [][]byte){
 		"lost":      func(s [][]byte) { s[1] = s[0] },
-		"reordered": func(s [][]byte) { s[0], s[1], s[2] = s[2], s[1], s[0] },
+		"reordered": func(s [][]byte) { slices.Reverse(s) },
 		"garbled":   func(s [][]byte) { s[1][60]++ },
 		"ttl":       func(s [][]byte) { s[1][8]++; fix(s[1]) },
 		"tos":       func(s [][]byte) { s[1][1]++; fix(s[1]) },

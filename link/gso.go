@@ -40,7 +40,7 @@ func Complete(pkt []byte, o *Offload, m Medium) error {
 			return err
 		}
 		at[0], at[1] = 0, 0
-		pseudo = pseudoSum(pkt[h.ip:], protoTCP, len(pkt)-start)
+		pseudo = pseudoSum(pkt[h.ip:], len(pkt)-start)
 	}
 	putChecksum(at, Checksum(pkt[start:], pseudo))
 	o.NeedsCsum, o.CsumValid = false, true
@@ -125,5 +125,5 @@ func (h *headers) finish(seg []byte, i int) {
 		binary.BigEndian.PutUint16(ip[10:], ^Checksum(ip[:h.tcp-h.ip], 0))
 	}
 	binary.BigEndian.PutUint16(tcp[16:], 0)
-	putChecksum(tcp[16:], Checksum(tcp, pseudoSum(ip, protoTCP, len(tcp))))
+	putChecksum(tcp[16:], Checksum(tcp, pseudoSum(ip, len(tcp))))
 }

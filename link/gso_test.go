@@ -99,7 +99,7 @@ func tcpPacket(t testing.TB, m Medium, v6 bool, vlan bool, flags uint8, payload 
 		o.CsumStart, o.GSO = uint16(ip+40), GSOTCP6
 	}
 	th := pkt[o.CsumStart:]
-	binary.BigEndian.PutUint16(th[16:], pseudoSum(pkt[ip:], protoTCP, len(th)))
+	binary.BigEndian.PutUint16(th[16:], pseudoSum(pkt[ip:], len(th)))
 	o.HdrLen, o.GSOSize = o.CsumStart+32, uint16(mss)
 	if len(payload) <= mss {
 		o.GSO, o.GSOSize = GSONone, 0

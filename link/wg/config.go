@@ -191,8 +191,8 @@ func (p *parser) set(key, value string) {
 		p.fail(p.line, "%s again, the first is at line %d", key, first)
 	}
 	p.seen[low] = p.line
+	var known bool
 	var err error
-	known := true
 	if p.section == "[interface]" {
 		known, err = p.setInterface(low, key, value)
 	} else {

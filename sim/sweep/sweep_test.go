@@ -21,8 +21,12 @@ import (
 
 // TestMain is also the worker process of the tests.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == "worker" {
-		if err := Work(func(string, []byte) (Runner, error) { return queue, nil }); err != nil {
+	scenarios := map[string]func(string, []byte) (Runner, error){
+		"worker":   func(string, []byte) (Runner, error) { return queue, nil },
+		"simulate": Simulate,
+	}
+	if open := scenarios[os.Args[len(os.Args)-1]]; open != nil {
+		if err := Work(open); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

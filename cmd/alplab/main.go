@@ -37,7 +37,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	// One line for each command; each has a file of its own.
-	root.AddCommand(upCommand(), execCommand(), pcapCommand(), statusCommand(), plotCommand(),
+	root.AddCommand(upCommand(), simCommand(), execCommand(), pcapCommand(), statusCommand(), plotCommand(),
 		sweepCommand(), mergeCommand(), sweepWorkerCommand())
 	return root
 }

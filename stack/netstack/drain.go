@@ -45,8 +45,8 @@ func (e *Engine) Drain(ctx context.Context) {
 // one was that the peer has not answered with its own.
 func (e *Engine) unfinished() (own, peers bool) {
 	for _, ep := range e.st.RegisteredEndpoints() {
-		if t, ok := ep.(*tcp.Endpoint); ok {
-			switch t.EndpointState() {
+		if s, ok := tcpStateOf(ep); ok {
+			switch s {
 			case tcp.StateFinWait1, tcp.StateClosing, tcp.StateLastAck:
 				own = true
 			case tcp.StateFinWait2:

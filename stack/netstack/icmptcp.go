@@ -67,8 +67,8 @@ func (e *Engine) failConnect(ie *icmpError, pkt *gstack.PacketBuffer) {
 		LocalPort: ie.sport, LocalAddress: tcpip.AddrFromSlice(ie.local.AsSlice()),
 		RemotePort: ie.dport, RemoteAddress: tcpip.AddrFromSlice(ie.dst.IP.AsSlice()),
 	}
-	ep, ok := e.st.FindTransportEndpoint(pkt.NetworkProtocolNumber, tcp.ProtocolNumber, id, pkt.NICID).(*tcp.Endpoint)
-	if ok && ep.EndpointState() == tcp.StateSynSent {
+	ep := e.st.FindTransportEndpoint(pkt.NetworkProtocolNumber, tcp.ProtocolNumber, id, pkt.NICID)
+	if s, ok := tcpStateOf(ep); ok && s == tcp.StateSynSent {
 		ep.HandleError(connectError{ie, kind}, pkt)
 	}
 }

@@ -311,6 +311,7 @@ func setPacingRate(t target, val []byte) stack.Errno {
 		v = binary.NativeEndian.Uint64(val)
 	}
 	t.opts.set(optPacingRate, int64(v))
+	t.apply(optPacingRate, int64(v))
 	return 0
 }
 

@@ -149,7 +149,7 @@ func (t *tcpSock) congestion() string {
 	if t.name != "" {
 		return t.name
 	}
-	return congestions[0]
+	return t.engine.congestionControls()[0]
 }
 
 func setCongestion(t target, val []byte) stack.Errno {
@@ -160,7 +160,7 @@ func setCongestion(t target, val []byte) stack.Errno {
 	if i := bytes.IndexByte(name, 0); i >= 0 {
 		name = name[:i]
 	}
-	for _, c := range congestions {
+	for _, c := range t.engine.congestionControls() {
 		if c == string(name) {
 			t.tcp.name = c
 			t.tcp.applyCongestion()
@@ -257,6 +257,7 @@ func checkShortTimer(_ target, v int64) (int64, stack.Errno) {
 
 // applyTCP tells netstack the value of a TCP option.
 func applyTCP(ep tcpip.Endpoint, id optID, v int64) {
+	applyAlp(ep, id, v)
 	so := ep.SocketOptions()
 	switch id {
 	case optNoDelay:

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
@@ -29,18 +30,24 @@ type reaper struct {
 }
 
 type dying struct {
-	ep    *tcp.Endpoint
+	ep    gstack.TransportEndpoint
 	hold  *hold
 	since tcpip.MonotonicTime
 }
 
 // over says whether nothing is left of the connection.
 func (d dying) over() bool {
-	switch d.ep.EndpointState() {
+	switch s, _ := tcpStateOf(d.ep); s {
 	case tcp.StateInitial, tcp.StateBound, tcp.StateListen, tcp.StateClose, tcp.StateError:
 		return true // the endpoint was closed, so none of these can go on
 	}
 	return false
+}
+
+// waiting says whether the connection is in TIME_WAIT.
+func (d dying) waiting() bool {
+	s, _ := tcpStateOf(d.ep)
+	return s == tcp.StateTimeWait
 }
 
 // add drops h once ep, which was closed or aborted, is over.
@@ -48,7 +55,7 @@ func (r *reaper) add(ep tcpip.Endpoint, h *hold) {
 	if h == nil {
 		return
 	}
-	t, ok := ep.(*tcp.Endpoint)
+	t, ok := ep.(gstack.TransportEndpoint)
 	d := dying{ep: t, hold: h, since: r.clock.NowMonotonic()}
 	if !ok || d.over() {
 		h.drop()
@@ -91,7 +98,7 @@ func (r *reaper) sweepFresh() {
 		switch {
 		case d.over():
 			done = append(done, d.hold)
-		case now.Sub(d.since) >= reapLater || d.ep.EndpointState() == tcp.StateTimeWait:
+		case now.Sub(d.since) >= reapLater || d.waiting():
 			r.old = append(r.old, d)
 		default:
 			keep = append(keep, d)

@@ -115,6 +115,9 @@ func getTCPInfo(t target, val []byte) (int, stack.Errno) {
 		put(infoSegsIn, counted(t.ep, func(s *tcp.Stats) uint64 { return s.SegmentsReceived.Value() }))
 		b[infoOptions] |= negotiated(ep)
 	}
+	if a, ok := t.ep.(alpTCP); ok && d.established {
+		fillAlpInfo(b[:], a.ConnInfo())
+	}
 	return putBytes(val, b[:])
 }
 

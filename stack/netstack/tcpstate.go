@@ -100,6 +100,9 @@ type tcpDetail struct {
 func detail(e tcpip.Endpoint) tcpDetail {
 	ep, ok := e.(*tcp.Endpoint)
 	if !ok {
+		if a, ok := e.(alpTCP); ok {
+			return alpDetail(a)
+		}
 		return tcpDetail{}
 	}
 	f := findTCPFields()

@@ -1,0 +1,72 @@
+package netstack
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/alptrace/alptrace/link"
+	"github.com/alptrace/alptrace/stack/enginetest"
+	alp "github.com/alptrace/alptrace/stack/tcp"
+	"github.com/alptrace/alptrace/stack/tcp/alptcp"
+)
+
+// newAlp makes an engine with the project's own TCP.
+func newAlp(t testing.TB, l link.Link, addrs ...string) *Engine {
+	t.Helper()
+	cfg := Config{TCP: alptcp.Factory(alp.NewConfig())}
+	if l != nil {
+		cfg.Links = []link.Link{l}
+	}
+	for _, a := range addrs {
+		cfg.Addrs = append(cfg.Addrs, netip.MustParsePrefix(a))
+	}
+	e, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+// TestContractAlp is TestContract with the project's own TCP on one side, on
+// the other, or on both.
+func TestContractAlp(t *testing.T) {
+	type maker func(testing.TB, link.Link, ...string) *Engine
+	for _, c := range []struct {
+		name   string
+		medium link.Medium
+		tso    bool
+		a, b   maker
+	}{
+		{"IP", link.IP, true, newAlp, newAlp},
+		{"Ethernet", link.Ethernet, false, newAlp, newAlp},
+		{"client", link.IP, true, newAlp, newEngine},
+		{"server", link.IP, true, newEngine, newAlp},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			enginetest.Run(t, func(t *testing.T) enginetest.Net {
+				la, lb := newPipe(c.medium, c.tso)
+				n := enginetest.Net{
+					A: c.a(t, la, "10.0.0.1/24", "fd00::1/64"), B: c.b(t, lb, "10.0.0.2/24", "fd00::2/64"),
+					A4: netip.MustParseAddr("10.0.0.1"), B4: netip.MustParseAddr("10.0.0.2"),
+					A6: netip.MustParseAddr("fd00::1"), B6: netip.MustParseAddr("fd00::2"),
+				}
+				if c.medium == link.IP {
+					n.Hole = netip.MustParseAddr("10.0.0.77")
+				}
+				return n
+			}, map[string]string{"Datagram/Overflow": "tested with the default TCP"})
+		})
+	}
+	t.Run("Loopback", func(t *testing.T) {
+		enginetest.Run(t, func(t *testing.T) enginetest.Net {
+			e := newAlp(t, nil)
+			lo4, lo6 := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")
+			return enginetest.Net{A: e, B: e, A4: lo4, B4: lo4, A6: lo6, B6: lo6}
+		}, nil)
+	})
+}

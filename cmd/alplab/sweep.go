@@ -162,6 +162,9 @@ func runSweep(cmd *cobra.Command, file string, o sweepOptions) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	s, err := sweep.Run(ctx, p, c)
+	if s.Dropped > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: a torn end of %d bytes was dropped, and its rows run again\n", c.Log, s.Dropped)
+	}
 	var other *sweep.MismatchError
 	switch {
 	case errors.Is(err, context.Canceled):

@@ -89,7 +89,7 @@ func (k *worker) send(v any) error {
 func (k *worker) end() {
 	_ = k.cmd.Process.Kill()
 	k.in.Close()
-	for range k.replies { //nolint:revive // until it is closed
+	for range k.replies { // until it is closed
 	}
 }
 

@@ -67,10 +67,10 @@ type Progress interface {
 
 // Summary is how a sweep went.
 type Summary struct {
-	Rows    int // of the shard
-	Ran     int // by this call
-	Failed  int // rows with an error, of all
-	Dropped int64
+	Rows    int   // of the shard
+	Ran     int   // by this call
+	Failed  int   // rows with an error, of all
+	Dropped int64 // bytes of a torn end of the log
 	Elapsed time.Duration
 }
 
@@ -185,7 +185,7 @@ func (p *Plan) run(ctx context.Context, c Config, l *Log, todo []int) (int, erro
 	n, err := p.collect(c, l, done)
 	if err != nil {
 		cancel(err)
-		for range done { //nolint:revive // until the workers have ended
+		for range done { // until the workers have ended
 		}
 		return n, err
 	}

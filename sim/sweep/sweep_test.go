@@ -49,7 +49,7 @@ func queue(params []grid.Param) ([]Cell, error) {
 		go func() { panic("elsewhere") }()
 		select {}
 	case "hang":
-		for { //nolint:revive // as a broken simulation does
+		for { //nolint:staticcheck // as a broken simulation does
 		}
 	case "exit":
 		os.Exit(3)

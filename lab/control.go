@@ -87,6 +87,10 @@ type request struct {
 	Host    string   `json:"host,omitempty"`
 	Argv    []string `json:"argv,omitempty"`
 	Comment string   `json:"comment,omitempty"`
+	// ByLab has the lab start the program, with the standard descriptors and
+	// the folder that come with the request, and Env.
+	ByLab bool     `json:"by_lab,omitempty"`
+	Env   []string `json:"env,omitempty"`
 }
 
 func (c *control) serve() {
@@ -137,7 +141,7 @@ func sameUser(u *net.UnixConn) bool {
 	return err == nil && same
 }
 
-// exec serves a program that the command starts itself.
+// exec serves a program that the command starts itself, or has the lab start.
 func (c *control) exec(k *conn, r *request) {
 	l := c.lab
 	h := l.Host(r.Host)
@@ -156,7 +160,13 @@ func (c *control) exec(k *conn, r *request) {
 	}
 	p := l.add(h, topo.Program{Name: filepath.Base(r.Argv[0]), Argv: r.Argv})
 	p.Exec = true
-	if err := l.serve(p, k, func() {}); err != nil {
+	var err error
+	if r.ByLab {
+		err = c.byLab(k, r, p)
+	} else {
+		err = l.serve(p, k, func() {})
+	}
+	if err != nil {
 		p.mu.Lock()
 		p.err = err
 		p.mu.Unlock()

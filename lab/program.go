@@ -46,6 +46,7 @@ type Program struct {
 	ended  bool // by its own end status is known
 	ending bool // by the lab's will
 	err    error
+	code   int // what a shell says of err, 0 if there is no such thing
 }
 
 // Snapshot is a program's state now; pid is 0 before it runs.
@@ -90,57 +91,71 @@ func (l *Lab) add(h *Host, spec topo.Program) *Program {
 
 // start runs the program under a front, and returns when it runs.
 func (l *Lab) start(p *Program) error {
-	exe, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("socketpair: %w", err)
-	}
-	theirs := os.NewFile(uintptr(ends[1]), "front")
-	defer theirs.Close()
-	c, err := connOf(ends[0])
-	if err != nil {
-		return err
-	}
 	cmd := &exec.Cmd{
-		Path:       exe,
-		Args:       append([]string{"alplab"}, p.Spec.Argv...),
-		Dir:        l.dir(p.Spec),
-		Env:        append(append(os.Environ(), p.Spec.Env...), frontEnv+"=3"),
-		ExtraFiles: []*os.File{theirs},
+		Args: append([]string{"alplab"}, p.Spec.Argv...),
+		Dir:  l.dir(p.Spec),
+		Env:  append(os.Environ(), p.Spec.Env...),
 		// ^C is for the lab, which ends its programs itself.
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
 	}
 	piped, err := l.plumb(p, cmd)
 	if err != nil {
-		c.Close()
 		return err
 	}
-	err = cmd.Start()
-	for _, f := range []any{cmd.Stdout, cmd.Stderr} {
+	return l.startFront(p, cmd, piped.Wait)
+}
+
+// startFront runs cmd as the program's front, and returns when the program runs.
+// It closes the files that cmd is given. At the end, or if that does not succeed,
+// after is called.
+func (l *Lab) startFront(p *Program, cmd *exec.Cmd, after func()) error {
+	c, err := l.fork(p, cmd)
+	for _, f := range []any{cmd.Stdin, cmd.Stdout, cmd.Stderr} {
 		if f, ok := f.(*os.File); ok {
 			f.Close()
 		}
 	}
 	if err != nil {
+		after()
+		return err
+	}
+	ended := func() {
+		_ = cmd.Wait()
+		after()
+	}
+	if err = l.serve(p, c, ended); err != nil {
+		ended()
+	}
+	return err
+}
+
+// fork starts the front, and returns the connection with it.
+func (l *Lab) fork(p *Program, cmd *exec.Cmd) (*conn, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socketpair: %w", err)
+	}
+	theirs := os.NewFile(uintptr(ends[1]), "front")
+	defer theirs.Close()
+	c, err := connOf(ends[0])
+	if err != nil {
+		return nil, err
+	}
+	cmd.Path = exe
+	cmd.Env = append(cmd.Env, frontEnv+"=3")
+	cmd.ExtraFiles = []*os.File{theirs}
+	if err := cmd.Start(); err != nil {
 		c.Close()
-		piped.Wait()
-		return fmt.Errorf("in %s: %w", cmd.Dir, err)
+		return nil, fmt.Errorf("in %s: %w", cmd.Dir, err)
 	}
 	p.mu.Lock()
 	p.front = cmd.Process
 	p.mu.Unlock()
-	err = l.serve(p, c, func() {
-		_ = cmd.Wait()
-		piped.Wait()
-	})
-	if err != nil {
-		_ = cmd.Wait()
-		piped.Wait()
-	}
-	return err
+	return c, nil
 }
 
 // dir is where the program is started.
@@ -160,7 +175,7 @@ func (l *Lab) plumb(p *Program, cmd *exec.Cmd) (*sync.WaitGroup, error) {
 		return nil, err
 	}
 	var files []*os.File
-	for range 4 / 2 {
+	for range 2 {
 		r, w, err := os.Pipe()
 		if err != nil {
 			log.Close()
@@ -213,6 +228,9 @@ func (l *Lab) serve(p *Program, c *conn, after func()) error {
 		err = errors.New("it could not be started")
 	}
 	if err != nil {
+		p.mu.Lock()
+		p.err, p.code = err, m.Code
+		p.mu.Unlock()
 		c.Close()
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 func execCommand() *cobra.Command {
 	var name string
+	var byLab bool
 	c := &cobra.Command{
 		Use:   "exec HOST PROG [ARG...]",
 		Short: "run a program on a host of a running lab",
@@ -20,7 +21,7 @@ func execCommand() *cobra.Command {
 environment of the caller, and ends as it ends.`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
-			ws, err := lab.Exec("", name, args[0], args[1:])
+			ws, err := lab.Exec("", name, args[0], args[1:], byLab)
 			var le *launch.Error
 			switch {
 			case errors.As(err, &le):
@@ -35,6 +36,7 @@ environment of the caller, and ends as it ends.`,
 		},
 	}
 	labFlag(c, &name)
+	c.Flags().BoolVar(&byLab, "by-lab", false, "the lab starts PROG, which so has no controlling terminal; default where Yama's ptrace_scope is not 0")
 	c.Flags().SetInterspersed(false) // what follows HOST is PROG's
 	return c
 }

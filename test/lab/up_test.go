@@ -267,6 +267,11 @@ func TestExec(t *testing.T) {
 	b := newBench(t, "curl", "python3", "getent", "ping")
 	b.file("l.toml", serving)
 	up := b.background("l.toml")
+	for range 500 { // until it is served
+		if _, _, code := b.run("exec", "a", "curl", "-so", "/dev/null", "http://b:8000/0"); code == 0 {
+			break
+		}
+	}
 	for _, tt := range []struct {
 		args []string
 		out  string // a regular expression
@@ -281,11 +286,18 @@ func TestExec(t *testing.T) {
 		{[]string{"exec", "z", "true"}, `^$`, 125},
 		{[]string{"status"}, `(?s)a +eth0 .*b/python3 .*running.*delay=3ms`, 0},
 	} {
-		out, errs, code := b.run(tt.args...)
-		if code != tt.code || !regexp.MustCompile(tt.out).MatchString(out) {
-			t.Errorf("%q: status %d, %q, %q", tt.args, code, out, errs)
+		ways := [][]string{tt.args}
+		if tt.args[0] == "exec" {
+			ways = append(ways, append([]string{"exec", "--by-lab"}, tt.args[1:]...))
+		}
+		for _, args := range ways {
+			out, errs, code := b.run(args...)
+			if code != tt.code || !regexp.MustCompile(tt.out).MatchString(out) {
+				t.Errorf("%q: status %d, %q, %q", args, code, out, errs)
+			}
 		}
 	}
+	b.signals()
 	live := b.command("pcap", "ab", "-w", "live.pcapng")
 	if err := live.Start(); err != nil {
 		t.Fatal(err)
@@ -307,6 +319,40 @@ func TestExec(t *testing.T) {
 	}
 	if out, _, code := b.run("status"); code == 0 {
 		t.Errorf("it is still there:\n%s", out)
+	}
+}
+
+// signals: a program of exec gets the caller's, and ends with its caller.
+func (b *bench) signals() {
+	b.t.Helper()
+	for _, flag := range []string{"--by-lab=false", "--by-lab"} {
+		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+			c := b.command("exec", flag, "a", "sh", "-c", "trap 'kill $!; exit 9' TERM; sleep 987 & echo ready; wait")
+			out, err := c.StdoutPipe()
+			if err == nil {
+				err = c.Start()
+			}
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			if n, err := out.Read(make([]byte, 10)); n != 6 {
+				b.t.Errorf("%s: %d bytes, %v", flag, n, err)
+			}
+			_ = c.Process.Signal(sig)
+			_ = c.Wait()
+			if code := c.ProcessState.ExitCode(); sig == syscall.SIGTERM && code != 9 {
+				b.t.Errorf("%s: status %d, want 9", flag, code)
+			}
+			for range 200 {
+				if sleepers(b.t) == 0 {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if n := sleepers(b.t); n != 0 {
+				b.t.Errorf("%s, %v: %d programs go on", flag, sig, n)
+			}
+		}
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/alptrace/alptrace/fdtable"
 )
 
 // Bounds of what is shown of processes.
@@ -114,13 +116,9 @@ func (p *processes) of(tid int) int {
 	if pid, ok := p.groups[tid]; ok {
 		return pid
 	}
-	pid := tid
-	if b, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/status"); err == nil {
-		_, rest, _ := strings.Cut(string(b), "\nTgid:")
-		line, _, _ := strings.Cut(rest, "\n")
-		if n, err := strconv.Atoi(strings.TrimSpace(line)); err == nil {
-			pid = n
-		}
+	pid, err := fdtable.Tgid(tid)
+	if err != nil {
+		pid = tid // it has ended
 	}
 	p.groups[tid] = pid
 	if p.rows[pid] == nil && p.parent != 0 { // it may be gone when update looks

@@ -39,7 +39,6 @@ type hello struct {
 	Title string      `json:"title"`
 	Tick  int         `json:"n"` // the next
 	At    float64     `json:"t"`
-	Start int64       `json:"start"` // of the run, Unix time in milliseconds
 	Rate  int         `json:"hz"`    // ticks a second
 	Keep  int         `json:"keep"`  // ticks remembered
 	End   string      `json:"end,omitempty"`
@@ -157,7 +156,7 @@ func (l *Link) name(rows []packetRow, hosts []*Host) {
 // hello is the whole state, after the present tick.
 func (s *Server) hello(hosts []*Host, links []*Link) *hello {
 	m := &hello{
-		Title: s.cfg.Title, Tick: s.tick, At: time.Since(s.start).Seconds(), Start: s.start.UnixMilli(),
+		Title: s.cfg.Title, Tick: s.tick, At: time.Since(s.start).Seconds(),
 		Rate: ticksPerSecond, Keep: historyTicks, End: s.end, Hosts: []hostHello{}, Links: []linkHello{},
 	}
 	for _, h := range hosts {

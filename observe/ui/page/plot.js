@@ -27,7 +27,6 @@ export class Plot {
     this.note = figure.querySelector(".note");
     this.canvas.addEventListener("pointermove", (e) => this.onhover?.(this, e.offsetX));
     this.canvas.addEventListener("pointerleave", () => this.onhover?.(null));
-    this.top = least;
   }
 
   // draw draws for the clock { n, hz, keep, time(tick) }. hover is a tick or null.

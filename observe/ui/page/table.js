@@ -157,8 +157,6 @@ export class Log {
     this.writeNote();
   }
 
-  clear() { this.all = []; this.redraw(); }
-
   // matcher is what the filter says: all words, none of those behind a minus.
   matcher() {
     const words = this.filter.value.toLowerCase().split(/\s+/).filter(Boolean);

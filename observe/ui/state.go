@@ -39,8 +39,8 @@ type hello struct {
 	Title string      `json:"title"`
 	Tick  int         `json:"n"` // the next
 	At    float64     `json:"t"`
-	Rate  int         `json:"hz"`    // ticks a second
-	Keep  int         `json:"keep"`  // ticks remembered
+	Rate  int         `json:"hz"`   // ticks a second
+	Keep  int         `json:"keep"` // ticks remembered
 	End   string      `json:"end,omitempty"`
 	Hosts []hostHello `json:"hosts"`
 	Links []linkHello `json:"links"`

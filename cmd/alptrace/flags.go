@@ -25,6 +25,7 @@ type options struct {
 	rootd    string // the socket of rootd
 	overlayOptions
 	engine  string
+	tcp     string // as --tcp
 	impair  impair.Config
 	rec     records
 	trace   string
@@ -41,8 +42,8 @@ var errHelp = errors.New("help")
 const noValue = "-"
 
 type rawFlags struct {
-	net, engine, trace string
-	rec                recordFlags
+	net, engine, tcp, trace string
+	rec                     recordFlags
 	overlayOptions
 	ui                       string
 	rootd                    string
@@ -64,6 +65,7 @@ func flagSet(r *rawFlags) *pflag.FlagSet {
 	f.StringArrayVar(&r.publish, "publish", nil, "relay: a port of the host leads to one of the stack: `SPEC` is [ADDR:]HOSTPORT[:PORT][/udp] (repeatable)")
 	f.StringVar(&r.rootd, "rootd", proto.DefaultSocket, "host: where rootd listens, as the path of a `SOCKET`")
 	f.StringVar(&r.engine, "engine", "netstack", "the `ENGINE` that serves the sockets: netstack or host")
+	tcpFlag(f, &r.tcp)
 	f.StringVar(&r.impair.both, "impair", "", "make the network worse, both ways, as \"delay=50ms loss=1%\": words of `SPEC` (docs/impair.md)")
 	f.StringVar(&r.impair.in, "impair-in", "", "what is received only: `SPEC`")
 	f.StringVar(&r.impair.out, "impair-out", "", "what is sent only: `SPEC`")
@@ -85,7 +87,7 @@ func parse(args []string) (*options, error) {
 	if err := f.Parse(args); err != nil {
 		return nil, fmt.Errorf("%w (try --help)", err)
 	}
-	o := &options{overlayOptions: r.overlayOptions, rootd: r.rootd, engine: r.engine, trace: r.trace, stats: r.stats, debug: r.debug, version: r.version, argv: f.Args()}
+	o := &options{overlayOptions: r.overlayOptions, rootd: r.rootd, engine: r.engine, tcp: r.tcp, trace: r.trace, stats: r.stats, debug: r.debug, version: r.version, argv: f.Args()}
 	if r.help {
 		return nil, errHelp
 	}
@@ -119,6 +121,9 @@ func (o *options) check(r *rawFlags) error {
 	}
 	if o.engine != "netstack" && o.engine != "host" {
 		return fmt.Errorf("--engine %q: want netstack or host", o.engine)
+	}
+	if err := o.checkTCP(); err != nil {
+		return err
 	}
 	for _, s := range r.addrs {
 		p, err := netip.ParsePrefix(s)

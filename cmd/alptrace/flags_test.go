@@ -84,6 +84,7 @@ func TestParse(t *testing.T) {
 			want := c.want
 			want.net = cmp.Or(want.net, "auto")
 			want.engine = cmp.Or(want.engine, "netstack")
+			want.tcp = cmp.Or(want.tcp, "gvisor")
 			want.rootd = cmp.Or(want.rootd, proto.DefaultSocket)
 			if want.version || want.genKey { // nothing else counts
 				want.net, want.argv = "", []string{}

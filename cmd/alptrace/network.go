@@ -45,6 +45,9 @@ func newNetwork(o *options, pg *page, rec *recorder, log *slog.Logger) (*network
 		return n, err
 	}
 	cfg := netstack.Config{Addrs: o.addrs, Gateways: o.gateways, Probe: rec.wants(), Logger: log}
+	if cfg.TCP, err = newTCP(o.tcp); err != nil {
+		return nil, err
+	}
 	bare, err := n.openLink(o, &cfg, log)
 	if err != nil {
 		return nil, err

@@ -109,7 +109,6 @@ type sheet struct {
 	panels  []*panel
 	legend  []entry // of the whole
 	fonts   *font.Cache
-	rows    []int // of each panel's legend
 }
 
 func (p *Picture) newSheet(panels []*panel) (*sheet, error) {

@@ -66,11 +66,3 @@ func (s *intervals) below(n uint64) (removed uint64) {
 	*s = v
 	return removed
 }
-
-// total is how many numbers are in.
-func (s intervals) total() (n uint64) {
-	for _, i := range s {
-		n += i.hi - i.lo
-	}
-	return n
-}

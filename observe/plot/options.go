@@ -20,7 +20,7 @@ const (
 	Queue      = "queue"      // of impaired links
 )
 
-// Kinds are all kinds, in the order in which their panels stand.
+// kinds are all kinds, in the order in which their panels stand.
 var kinds = []string{Seq, Cwnd, RTT, Throughput, Queue}
 
 // The ways to lay several files on one time axis.
@@ -37,8 +37,8 @@ type Options struct {
 	Conns    []string      // which connections: an index, ADDR:PORT, :PORT, ADDR or PROG; none: the largest
 	Labels   []string      // of the files, in their order; none: their names
 	Title    string
-	Size     string        // SizeColumn (default), ..., or WIDTHxHEIGHT as 12cmx8cm
-	Palette  string        // a name of Palettes; default the first
+	Size     string        // column, page (default), slide, or WIDTHxHEIGHT as 12cmx8cm
+	Palette  string        // okabe-ito (default), tol-bright, gray
 	Bin      time.Duration // of throughput; 0: about 1/120 of the shown time
 	Reverse  bool          // the direction with less data in place of that with more
 	Align    string        // AlignAuto (default), ...

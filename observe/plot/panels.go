@@ -95,7 +95,8 @@ func (p *Picture) defaultKinds() []string {
 	return out
 }
 
-// seconds are points in time since the curve's zero; the values are divided.
+// scaled are points in time since a file's zero, in the axis' unit; the values
+// are divided.
 func (m *maker) scaled(points []Point, zero int64, div float64) []xy {
 	out := make([]xy, len(points))
 	for i, p := range points {

@@ -31,7 +31,7 @@ func rgbs(vs ...uint32) (out []color.Color) {
 	return out
 }
 
-// Palettes are the names of all palettes; the first is the default.
+// paletteNames are all palettes; the first is the default.
 var paletteNames = []string{"okabe-ito", "tol-bright", "gray"}
 
 // paletteOf gives a palette by its name.

@@ -15,9 +15,9 @@ FUZZTIME ?= 10s
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## bin/alptrace and bin/rootd, static binaries
+build: ## bin/alptrace, bin/alplab and bin/rootd, static binaries
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o bin/ ./cmd/alptrace ./cmd/rootd
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o bin/ ./cmd/alptrace ./cmd/alplab ./cmd/rootd
 
 demo: ## real programs on the user-space stack, and the packets they sent
 	@scripts/demo.sh
@@ -41,6 +41,7 @@ generate: ## the seccomp filters and the eBPF programs again
 
 install: build ## into PREFIX, with the man pages and rootd's systemd units
 	install -D -m 755 bin/alptrace $(DESTDIR)$(PREFIX)/bin/alptrace
+	install -D -m 755 bin/alplab $(DESTDIR)$(PREFIX)/bin/alplab
 	install -D -m 755 bin/rootd $(DESTDIR)$(PREFIX)/sbin/rootd
 	install -D -m 644 man/alptrace.1 $(DESTDIR)$(PREFIX)/share/man/man1/alptrace.1
 	install -D -m 644 man/rootd.8 $(DESTDIR)$(PREFIX)/share/man/man8/rootd.8
@@ -48,7 +49,7 @@ install: build ## into PREFIX, with the man pages and rootd's systemd units
 	for u in dist/systemd/*; do sed 's,/usr/local/sbin,$(PREFIX)/sbin,' $$u >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}; done
 
 uninstall: ## out of PREFIX
-	rm -f $(DESTDIR)$(PREFIX)/bin/alptrace $(DESTDIR)$(PREFIX)/share/man/man1/alptrace.1 \
+	rm -f $(DESTDIR)$(PREFIX)/bin/alptrace $(DESTDIR)$(PREFIX)/bin/alplab $(DESTDIR)$(PREFIX)/share/man/man1/alptrace.1 \
 		$(DESTDIR)$(PREFIX)/sbin/rootd $(DESTDIR)$(PREFIX)/share/man/man8/rootd.8
 	for u in dist/systemd/*; do rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}; done
 

@@ -8,18 +8,21 @@
 #   unit        the tests of every package
 #   transcript  small programs, natively and under alptrace, line for line
 #   apps        real programs
+#   lab         captures, logs, plots, the live page, overlays, networks of hosts
 #   sharing     rootd: things are killed at random, and nobody else notices
 #   gostd       the Go standard library's own tests, under alptrace
 # shellcheck disable=SC2317 # functions are called by a name that is made
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-all=(format vet filter unit transcript apps sharing gostd)
+all=(format vet filter unit transcript apps lab sharing gostd)
 suites=("$@")
 ((${#suites[@]})) || suites=("${all[@]}")
 
 # Tests of long runs are bounded one by one; these bound a suite.
-declare -A limit=([unit]=5m [transcript]=8m [apps]=15m [sharing]=10m [gostd]=10m)
+declare -A limit=([unit]=5m [transcript]=8m [apps]=15m [lab]=8m [sharing]=10m [gostd]=10m)
+
+delve=github.com/go-delve/delve/cmd/dlv@v1.27.2
 
 mkdir -p out
 log=$PWD/out/test.log
@@ -63,6 +66,7 @@ suite_filter() { scripts/filter-check.sh; }
 suite_unit() { go_test unit; }
 suite_transcript() { go_test transcript; }
 suite_apps() { go_test apps; }
+suite_lab() { PATH=$PATH:$PWD/out/bin go_test lab; }
 suite_sharing() { go_test sharing; }
 suite_gostd() { GOSTD_TABLE=$PWD/out/gostd.txt go_test gostd && cat out/gostd.txt; }
 
@@ -74,7 +78,8 @@ command -v go >/dev/null || { echo "test.sh: Go is needed: https://go.dev/dl/" >
 mapfile -t apps <test/apps/packages.txt
 cc32=()
 [[ $(dpkg --print-architecture) != amd64 ]] || cc32=(gcc-multilib) # the 32-bit programs
-scripts/deps.sh gcc libc6-dev libseccomp-dev pkg-config clang llvm iproute2 util-linux "${cc32[@]}" "${apps[@]}"
+scripts/deps.sh gcc libc6-dev libseccomp-dev pkg-config clang llvm iproute2 util-linux chromium "${cc32[@]}" "${apps[@]}"
+[[ " ${suites[*]} " != *" lab "* ]] || GOBIN=$PWD/out/bin CGO_ENABLED=0 go install "$delve"
 rm -f out/test-totals
 
 for s in "${suites[@]}"; do

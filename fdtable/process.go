@@ -97,6 +97,15 @@ func (p *Processes) Forget(tid int) {
 	p.mu.Unlock()
 }
 
+// Close drops all that is cached.
+func (p *Processes) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for tid := range p.pidfds {
+		p.forgetLocked(tid)
+	}
+}
+
 func (p *Processes) forgetLocked(tid int) {
 	h := p.pidfds[tid]
 	if h == nil {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/alptrace/alptrace/fdtable"
 	"github.com/alptrace/alptrace/lab/lan"
 	"github.com/alptrace/alptrace/lab/topo"
 	"github.com/alptrace/alptrace/link/impair"
@@ -48,6 +49,7 @@ type Lab struct {
 	switches []*lan.Switch
 	control  *control
 	output   *output
+	watch    *fdtable.Watch // of all programs
 	started  time.Time
 	files    []*os.File
 	detach   []func() error
@@ -106,6 +108,9 @@ func (l *Lab) up(ctx context.Context) error {
 	l.output = newOutput(l.opts.Output, l.opts.Colour, l.Topo.Hosts)
 	// Whether another lab has the name is found before anything is built.
 	if l.control, err = newControl(l); err != nil {
+		return err
+	}
+	if l.watch, err = fdtable.NewWatch(); err != nil {
 		return err
 	}
 	if err := l.build(); err != nil {
@@ -174,6 +179,9 @@ func (l *Lab) Close() error {
 	}
 	for _, f := range l.files {
 		errs = append(errs, f.Close())
+	}
+	if l.watch != nil {
+		l.watch.Close()
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("end lab %s: %w", l.Topo.Name, err)

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -235,7 +236,7 @@ func (l *Lab) serve(p *Program, c *conn, after func()) error {
 		return err
 	}
 	t, err := tracer.New(tracer.Config{
-		Listener: fd, Engine: p.Host.Engine, Log: l.log, Redirect: p.Host.names.redirect,
+		Listener: fd, Engine: p.Host.Engine, Log: l.log, Watch: l.watch, Redirect: p.Host.names.redirect,
 		Warn: func(line string) {
 			l.output.line(p.Host.Node.Name, label(p.Host.Node, p.Spec.Name), []byte("alplab: "+line))
 		},
@@ -253,7 +254,7 @@ func (l *Lab) serve(p *Program, c *conn, after func()) error {
 			l.log.Error("the program is not served any more", "host", p.Host.Node.Name, "program", p.Spec.Name, "err", err)
 			c.Close() // ends the front, and so the program
 		}
-		unix.Close(fd)
+		l.release(t)
 	}()
 	go func() {
 		p.listen(c)
@@ -265,6 +266,20 @@ func (l *Lab) serve(p *Program, c *conn, after func()) error {
 		l.log.Debug("front has ended", "err", err)
 	}
 	return nil
+}
+
+// orphansLimit bounds how long sockets go on whose program has ended: about as long
+// as a kernel's orphaned connections (tcp(7), tcp_orphan_retries).
+const orphansLimit = 100 * time.Second
+
+// release frees what a tracer holds when the last socket of its program is gone.
+func (l *Lab) release(t *tracer.Tracer) {
+	ctx, cancel := context.WithTimeout(context.Background(), orphansLimit)
+	defer cancel()
+	t.Drain(ctx)
+	if !t.Close() {
+		l.log.Warn("sockets are left of a program that has ended")
+	}
 }
 
 // listen hears what the front says until it ends.

@@ -44,6 +44,7 @@ type Loop struct {
 	qmu   sync.Mutex
 	ready sync.Cond
 	queue []*Task
+	ended bool
 }
 
 // NewLoop starts a loop.
@@ -54,6 +55,15 @@ func NewLoop() *Loop {
 		go l.work()
 	}
 	return l
+}
+
+// Close ends the loop's goroutines when all that is scheduled has run. Tasks that
+// are scheduled later do not run.
+func (l *Loop) Close() {
+	l.qmu.Lock()
+	defer l.qmu.Unlock()
+	l.ended = true
+	l.ready.Broadcast()
 }
 
 // NewTask makes a task of l.
@@ -150,6 +160,10 @@ func (l *Loop) work() {
 	for {
 		l.qmu.Lock()
 		for len(l.queue) == 0 {
+			if l.ended {
+				l.qmu.Unlock()
+				return
+			}
 			l.ready.Wait()
 		}
 		t := l.queue[0]

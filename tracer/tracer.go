@@ -28,7 +28,7 @@ import (
 
 // Config says what a Tracer works with.
 type Config struct {
-	Listener int          // descriptor of the seccomp listener
+	Listener int          // descriptor of the seccomp listener; the Tracer owns it once New has succeeded
 	Engine   stack.Engine // serves the sockets
 	Log      *slog.Logger // diagnostics; nil is silent
 	Trace    *Trace       // a line for every call; nil for none
@@ -39,6 +39,9 @@ type Config struct {
 	// Warn is called with one line for the user, once for each cause, where the
 	// program cannot be served as it should be.
 	Warn func(string)
+	// Watch tells of closes; nil is one of the Tracer's own. Several Tracers of a
+	// process share one, because a user may have few (128 inotify instances).
+	Watch *fdtable.Watch
 	// Redirect says where a flow to dst goes instead, and whether it does; the
 	// program is shown dst. It does not block. nil is nowhere else.
 	Redirect func(dst netip.AddrPort) (to netip.AddrPort, ok bool)
@@ -62,6 +65,9 @@ type Tracer struct {
 	streams *fdtable.Streams
 	watch   *fdtable.Watch
 	loop    *pump.Loop
+
+	ownWatch bool // watch is the Tracer's alone
+	closing  sync.Once
 
 	waitersMu sync.Mutex
 	waiters   map[uint32]*waiter    // by thread
@@ -99,17 +105,43 @@ func New(cfg Config) (*Tracer, error) {
 	}
 	t.sockets = fdtable.NewTable[*socket](t.procs)
 	var err error
-	if t.lot, err = park.New(cfg.Listener, "seccomp listener"); err != nil {
-		return nil, err
-	}
 	if t.streams, err = fdtable.NewStreams(); err != nil {
 		return nil, err
 	}
-	if t.watch, err = fdtable.NewWatch(); err != nil {
+	if t.watch = cfg.Watch; t.watch == nil {
+		if t.watch, err = fdtable.NewWatch(); err != nil {
+			t.streams.Close()
+			return nil, err
+		}
+		t.ownWatch = true
+	}
+	if t.lot, err = park.New(cfg.Listener, "seccomp listener"); err != nil {
+		t.streams.Close()
+		if t.ownWatch {
+			t.watch.Close()
+		}
 		return nil, err
 	}
 	t.loop = pump.NewLoop()
 	return t, nil
+}
+
+// Close, after Serve, releases what the Tracer holds, the listener included. Where
+// sockets are still to deliver (see Drain) it does nothing and reports false.
+func (t *Tracer) Close() bool {
+	if t.sockets.Len() > 0 {
+		return false
+	}
+	t.closing.Do(func() {
+		_ = t.lot.Close()
+		t.streams.Close()
+		if t.ownWatch {
+			t.watch.Close()
+		}
+		t.procs.Close()
+		t.loop.Close()
+	})
+	return true
 }
 
 // Serve answers calls until the last traced process has ended.

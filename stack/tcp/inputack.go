@@ -167,7 +167,10 @@ func (c *Conn) delivered(r *record, a *Ack, now time.Duration) {
 	n := r.len()
 	a.Delivered += n
 	c.rate.delivered += uint64(n)
-	if r.flags&everRetrans == 0 {
+	if r.flags&(everRetrans|recLost) == recLost {
+		a.original = true // and its acknowledgment may have been lost before
+	}
+	if r.flags&(everRetrans|recLost) == 0 {
 		a.RTT = max(now-r.sent, 1)
 		if a.rttSACK == 0 {
 			a.rttSACK = a.RTT

@@ -146,8 +146,8 @@ func (c *Conn) CanWrite() bool {
 // Write takes bytes to be sent (RFC 9293 3.10.2), at most what there is room
 // for, and gives their number. It takes none where CanWrite is false.
 func (c *Conn) Write(src Source) int {
-	if !c.CanWrite() {
-		return 0
+	if !c.CanWrite() || c.wantOut && !c.Writable() {
+		return 0 // who was refused waits for the wake-up
 	}
 	n := c.snd.buf.write(src, c.Room(), c.env.Alloc)
 	if !c.Writable() {

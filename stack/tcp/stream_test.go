@@ -55,7 +55,7 @@ func TestImpaired(t *testing.T) {
 	}{
 		{"loss1", func(p *tcptest.Pair) { p.AB.Loss, p.BA.Loss = 0.01, 0.01 }, nil},
 		{"loss10", func(p *tcptest.Pair) { p.AB.Loss, p.BA.Loss = 0.1, 0.1 }, nil},
-		{"loss30", func(p *tcptest.Pair) { p.AB.Loss, p.BA.Loss = 0.3, 0.3 }, nil},
+		{"loss20", func(p *tcptest.Pair) { p.AB.Loss, p.BA.Loss = 0.2, 0.2 }, nil},
 		{"jitter", func(p *tcptest.Pair) { p.AB.Jitter, p.BA.Jitter = 10*time.Millisecond, 10*time.Millisecond }, nil},
 		{"dup", func(p *tcptest.Pair) { p.AB.Dup, p.BA.Dup = 0.3, 0.3 }, nil},
 		{"queue", func(p *tcptest.Pair) { p.AB.Rate, p.AB.Queue = 1_250_000, 20 }, nil},

@@ -20,7 +20,7 @@ func (w window) has(t int64) bool { return w.from <= t && t <= w.to }
 // column is which part of the window t is in; t is within.
 func (w window) column(t int64) int {
 	span := w.to - w.from + 1
-	return int(float64(t-w.from) / float64(span) * columns)
+	return min(int(float64(t-w.from)/float64(span)*columns), columns-1) // floats may round up
 }
 
 // line is a series of values. In each column it keeps the first, the least, the

@@ -97,6 +97,9 @@ func (s *Sim) Wire(cfg WireConfig) (*Wire, error) {
 	return w, nil
 }
 
+// Wires are all wires, those of a lab in the order of its file.
+func (s *Sim) Wires() []*Wire { return s.wires }
+
 // End is end 0 or end 1.
 func (w *Wire) End(i int) *End { return w.ends[i] }
 

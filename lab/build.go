@@ -11,6 +11,7 @@ import (
 	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/link/impair"
 	"github.com/alptrace/alptrace/link/pair"
+	"github.com/alptrace/alptrace/observe/owner"
 	"github.com/alptrace/alptrace/stack/netstack"
 )
 
@@ -103,13 +104,16 @@ func (l *Lab) buildNode(n *topo.Node, ends map[*topo.Iface]link.Link) error {
 		return nil
 	}
 	h := &Host{Node: n}
+	if n.Kind == topo.Host {
+		h.owners = owner.New()
+	}
 	cfg := netstack.Config{Forwarding: n.Kind == topo.Router, Logger: l.log}
 	for _, i := range n.Ifaces {
 		bare := ends[i]
 		if n.Kind == topo.Router {
 			bare = &tooBigLink{Link: bare, node: n}
 		}
-		t := newTap(bare, l.log)
+		t := newTap(bare, h.owners, l.log)
 		h.Taps = append(h.Taps, t)
 		cfg.Interfaces = append(cfg.Interfaces, netstack.Interface{Link: t, Addrs: i.Addrs})
 		if err := l.capture(i, t); err != nil {

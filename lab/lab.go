@@ -15,6 +15,7 @@ import (
 	"github.com/alptrace/alptrace/lab/lan"
 	"github.com/alptrace/alptrace/lab/topo"
 	"github.com/alptrace/alptrace/link/impair"
+	"github.com/alptrace/alptrace/observe/owner"
 	"github.com/alptrace/alptrace/stack"
 )
 
@@ -63,8 +64,9 @@ type Lab struct {
 type Host struct {
 	Node   *topo.Node
 	Engine stack.Engine
-	Taps   []*tap // by interface
-	names  *names // nil: a router's
+	Taps   []*tap          // by interface
+	names  *names          // nil: a router's
+	owners *owner.Registry // who has which socket, for captures; nil: a router's
 }
 
 // Link is a link with its impairment: as the first of "between" sees it, so that

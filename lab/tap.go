@@ -9,12 +9,14 @@ import (
 
 	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/link/capture"
+	"github.com/alptrace/alptrace/observe/owner"
 )
 
 // tap is a link around a link to which captures can be attached at any time.
 type tap struct {
 	link.Link
 	log   *slog.Logger
+	owner *owner.Registry // of the packets; nil for a router's
 	sinks atomic.Pointer[[]*sink]
 	mu    sync.Mutex // of those who change sinks
 }
@@ -41,7 +43,7 @@ func (t *tap) Unwrap() link.Link { return t.Link }
 // attach begins a capture into w, with a comment; detach ends it.
 func (t *tap) attach(w io.Writer, comment, description string) (detach func() error, err error) {
 	s := &sink{link: &shown{Link: t.Link}}
-	s.capture, err = capture.Wrap(s.link, w, capture.Options{Comment: comment, Description: description, Logger: t.log})
+	s.capture, err = capture.Wrap(s.link, w, capture.Options{Comment: comment, Description: description, Owners: t.owner, Logger: t.log})
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +82,8 @@ func (t *tap) Start(recv func(pkts []link.Packet)) error {
 	})
 }
 
-func newTap(l link.Link, log *slog.Logger) *tap {
-	t := &tap{Link: l, log: log}
+func newTap(l link.Link, o *owner.Registry, log *slog.Logger) *tap {
+	t := &tap{Link: l, owner: o, log: log}
 	t.sinks.Store(new([]*sink))
 	return t
 }

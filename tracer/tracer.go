@@ -126,7 +126,7 @@ func New(cfg Config) (*Tracer, error) {
 	return t, nil
 }
 
-// Close, after Serve, releases what the Tracer holds, the listener included. Where
+// Close releases, after Serve, what the Tracer holds, the listener included. Where
 // sockets are still to deliver (see Drain) it does nothing and reports false.
 func (t *Tracer) Close() bool {
 	if t.sockets.Len() > 0 {

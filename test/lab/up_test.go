@@ -167,6 +167,10 @@ func TestDumbbell(t *testing.T) {
 	if n := strings.Count(out, "| 2000000 bytes"); n != 4 {
 		t.Errorf("%d of 4 transfers:\n%s", n, out)
 	}
+	capture, err := os.ReadFile(filepath.Join(b.dir, "run", "client1-eth0.pcapng"))
+	if err != nil || !bytes.Contains(capture, []byte("curl")) {
+		t.Errorf("the capture does not name curl (%v)", err)
+	}
 	// 8 MB and headers over 20 Mbit/s.
 	if l := link(t, s, "bottleneck"); l.BA.DeliveredBytes < 8e6 || s.Uptime < 3300*time.Millisecond {
 		t.Errorf("%d bytes in %v", l.BA.DeliveredBytes, s.Uptime)

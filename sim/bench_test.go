@@ -1,32 +1,10 @@
 package sim
 
-import (
-	"testing"
-
-	"github.com/alptrace/alptrace/lab/topo"
-)
-
-func load(t testing.TB, text string, o Options) *Sim {
-	t.Helper()
-	lab, err := topo.Parse("test.toml", []byte(text), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := Load(lab, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
+import "testing"
 
 const gigabit = `
 seed = 1
-duration = "6s"
+duration = "60s"
 [host.client]
 traffic = [{kind = "bulk", to = "server"}]
 [host.server]
@@ -37,7 +15,7 @@ impair = "rate=1gbit delay=1ms queue=200p"
 
 const crowd = `
 seed = 1
-duration = "6s"
+duration = "60s"
 [host.client]
 traffic = [{kind = "bulk", to = "server", count = 1000}]
 [host.server]

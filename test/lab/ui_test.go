@@ -44,7 +44,7 @@ type liveState struct {
 
 // buildAlptrace builds the command, once for all tests.
 var buildAlptrace = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "alptrace-lab-bin-")
+	dir, err := binaries()
 	if err != nil {
 		return "", err
 	}
@@ -54,7 +54,7 @@ var buildAlptrace = sync.OnceValues(func() (string, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build alptrace: %w\n%s", err, out)
 	}
-	return path, os.Chmod(dir, 0o755)
+	return path, nil
 })
 
 // alptrace is the command's path: that which ALPTRACE_RUNNER names, or a fresh

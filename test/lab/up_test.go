@@ -20,11 +20,8 @@ import (
 
 // alplab builds the command once, where any user can run it.
 var alplab = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "alplab-bin-")
+	dir, err := binaries()
 	if err != nil {
-		return "", err
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, "alplab")

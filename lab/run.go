@@ -141,6 +141,9 @@ func (l *Lab) live(ctx context.Context, p *Program) {
 		l.say(p, "%v", err)
 		return
 	}
+	if ctx.Err() != nil { // the end came while it was started
+		p.end(time.Now().Add(endGrace))
+	}
 	<-p.done
 	if why := p.bad(); why != "" {
 		l.say(p, "%s", why)

@@ -68,6 +68,7 @@ func up(file string, f *upFlags) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second ^C ends alplab at once, and so the rest
 	begun := time.Now()
 	l, err := lab.Up(ctx, t, opts)
 	if err != nil {
@@ -76,7 +77,6 @@ func up(file string, f *upFlags) error {
 	fmt.Fprintf(os.Stderr, "alplab: %s is up after %v: %d hosts, %d routers, %d switches, %d links\n", t.Name,
 		time.Since(begun).Round(100*time.Microsecond), len(t.Hosts), len(t.Routers), len(t.Switches), len(t.Links))
 	err = l.Run(ctx)
-	stop() // a second ^C ends alplab at once, and so the rest
 	s := l.Status()
 	if cerr := l.Close(); cerr != nil {
 		fmt.Fprintf(os.Stderr, "alplab: %v\n", cerr)

@@ -3,13 +3,18 @@ package sim
 import (
 	"bytes"
 	"encoding/json"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/alptrace/alptrace/lab/topo"
+	"github.com/alptrace/alptrace/stack"
+	"github.com/alptrace/alptrace/stack/netstack"
 )
 
 func load(t testing.TB, text string, o Options) *Sim {
@@ -278,5 +283,45 @@ func TestIdle(t *testing.T) {
 	}
 	if _, err := s.Run(24 * time.Hour); err != nil || fired != 25 || c.Now() != 24*time.Hour {
 		t.Errorf("%d fired, now %v, %v", fired, c.Now(), err)
+	}
+}
+
+// TestLoopback: a host's connections to itself take their turn too.
+func TestLoopback(t *testing.T) {
+	s := New(1)
+	defer s.Close()
+	h, err := s.Host("h", netstack.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := stack.Addr{IP: netip.MustParseAddr("127.0.0.1"), Port: 80}
+	server, e1 := h.Engine.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	client, e2 := h.Engine.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if e1|e2|server.Bind(a)|server.Listen(1) != 0 {
+		t.Fatal("no sockets")
+	}
+	if err := client.Connect(a); err != unix.EINPROGRESS {
+		t.Fatal(err)
+	}
+	if client.Readiness()&unix.POLLOUT != 0 {
+		t.Error("connected before time went on")
+	}
+	if _, err := s.Run(time.Second); err != nil || client.Readiness()&unix.POLLOUT == 0 {
+		t.Errorf("not connected: %v", err)
+	}
+	peer, err2 := server.Accept()
+	if err2 != 0 {
+		t.Fatal(err2)
+	}
+	out, in := source{limit: 1 << 20}, sink{wrong: -1}
+	for now := time.Second; in.got < out.limit && now < 10*time.Second; now += time.Millisecond {
+		_, _ = client.WriteFrom(&out) // what does not fit comes later
+		if _, err := s.Run(now); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = peer.ReadTo(&in) // there may be nothing
+	}
+	if in.got != out.limit || in.wrong >= 0 {
+		t.Errorf("%d bytes, wrong from %d", in.got, in.wrong)
 	}
 }

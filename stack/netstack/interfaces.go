@@ -77,7 +77,11 @@ func (e *Engine) addInterfaces(cfg Config) error {
 func nicOf(i int) tcpip.NICID { return firstLinkNIC + tcpip.NICID(i) }
 
 func (e *Engine) addLoopback() error {
-	if err := e.st.CreateNICWithOptions(loopbackNIC, loopback.New(), gstack.NICOptions{Name: "lo"}); err != nil {
+	lo := loopback.New()
+	if e.inStep {
+		lo = &lateLoopback{lo, e.st.Clock()}
+	}
+	if err := e.st.CreateNICWithOptions(loopbackNIC, lo, gstack.NICOptions{Name: "lo"}); err != nil {
 		return fmt.Errorf("create lo: %s", err)
 	}
 	for _, p := range []string{"127.0.0.1/8", "::1/128"} {

@@ -68,3 +68,24 @@ func (p *lockstepTCP) settle() {
 // With Config.Lockstep, the driver calls it after each of them. Packets that are
 // received settle by themselves.
 func (e *Engine) Settle() { e.lockstep.settle() }
+
+// lateLoopback is the loopback interface in lockstep: what is sent arrives when
+// the sender is done, by a timer. Otherwise the goroutine of the receiver would
+// run beside the sender's.
+type lateLoopback struct {
+	gstack.LinkEndpoint
+	clock tcpip.Clock
+}
+
+// WritePackets implements stack.LinkWriter.
+func (l *lateLoopback) WritePackets(pkts gstack.PacketBufferList) (int, tcpip.Error) {
+	var later gstack.PacketBufferList
+	for _, p := range pkts.AsSlice() {
+		later.PushBack(p.Clone())
+	}
+	l.clock.AfterFunc(0, func() {
+		_, _ = l.LinkEndpoint.WritePackets(later) // cannot fail
+		later.DecRef()
+	})
+	return pkts.Len(), nil
+}

@@ -23,6 +23,16 @@ type CongestionControl interface {
 // WindowOwner is a CongestionControl that sets the window during recovery too.
 type WindowOwner interface{ OwnsWindow() bool }
 
+// AckWatcher is a CongestionControl that is shown every acknowledgment, before
+// anything is made of it, also during recovery.
+type AckWatcher interface {
+	Watch(w *Window, a *Ack)
+}
+
+// CEEchoer is a CongestionControl whose receivers echo each mark of ECN as it
+// comes (RFC 8257 3.2), rather than until the sender has reacted (RFC 3168).
+type CEEchoer interface{ EchoesCE() bool }
+
 // Event is one that a congestion control is told of.
 type Event int
 
@@ -51,7 +61,7 @@ type Window struct {
 	Now                  time.Duration
 	SRTT, RTTVar, MinRTT time.Duration // MinRTT is of the last 5 minutes
 	LatestRTT            time.Duration
-	Delivered            uint64 // since the beginning
+	Delivered, Lost      uint64 // since the beginning; Lost: believed to be, each time that it was sent
 	State                CAState
 
 	minAt    time.Duration
@@ -59,6 +69,7 @@ type Window struct {
 	limited  bool // the window kept data back
 	maxOut   int  // most in flight in this round trip
 	maxEnd   Seq
+	random   uint64
 }
 
 var congestionControls = registry[CongestionControl]{kind: "congestion control"}
@@ -71,6 +82,16 @@ func RegisterCongestionControl(name string, f func() CongestionControl) {
 
 // CongestionControls are their names.
 func CongestionControls() []string { return congestionControls.names() }
+
+// Random is the next of the connection's random numbers (SplitMix64: Steele, Lea
+// and Flood, 2014), which are the same in every run of a simulation.
+func (w *Window) Random() uint64 {
+	w.random += 0x9e3779b97f4a7c15
+	z := w.random
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
 
 // InSlowStart says whether the window is below ssthresh.
 func (w *Window) InSlowStart() bool { return w.Cwnd < w.Ssthresh }
@@ -104,7 +125,7 @@ func (c *Conn) refreshWindow() {
 	w := &c.win
 	w.Now, w.InFlight, w.MSS = c.now(), c.pipe(), c.snd.mss
 	w.SRTT, w.RTTVar = c.rto.SRTT(), c.rto.RTTVar()
-	w.Delivered = c.rate.delivered
+	w.Delivered, w.Lost = c.rate.delivered, c.sb.totalLost
 }
 
 // sent follows sending, for Limited and the delivery rate.

@@ -23,7 +23,7 @@ const (
 // values are Linux's defaults.
 type Config struct {
 	// Names of the policies that a connection starts with.
-	CongestionControl, AckPolicy, Recovery, RTO, Pacer string
+	CongestionControl, AckPolicy, Recovery, RTO, Pacer, AckChecker string
 
 	// Buffers in bytes, as net.ipv4.tcp_wmem and tcp_rmem: the default and what
 	// they may grow to. Of a receive buffer half is offered as window.
@@ -69,7 +69,7 @@ type Counters struct {
 // NewConfig gives Linux's defaults.
 func NewConfig() *Config {
 	return &Config{
-		CongestionControl: "cubic", AckPolicy: "delayed", Recovery: "rack", RTO: "rfc6298", Pacer: "auto",
+		CongestionControl: "cubic", AckPolicy: "delayed", Recovery: "rack", RTO: "rfc6298", Pacer: "auto", AckChecker: "none",
 		SendBuffer: 16384, MaxSendBuffer: 4194304, RecvBuffer: 131072, MaxRecvBuffer: 6291456,
 		InitialWindow: 10, MinRTO: 200 * time.Millisecond, MaxRTO: 120 * time.Second, InitialRTO: time.Second,
 		DelayedAckMin: 40 * time.Millisecond, DelayedAckMax: 200 * time.Millisecond,
@@ -139,6 +139,7 @@ var settings = map[string]setting{
 	"recovery":   policy("loss detection", func(c *Config) *string { return &c.Recovery }, &lossDetectors),
 	"rto":        policy("RTO estimator", func(c *Config) *string { return &c.RTO }, &rtoEstimators),
 	"pace":       policy("pacer", func(c *Config) *string { return &c.Pacer }, &pacers),
+	"check":      policy("what the sender believes of acknowledgments", func(c *Config) *string { return &c.AckChecker }, &ackCheckers),
 	"iw":         number("initial window, segments", 1, func(c *Config) *int { return &c.InitialWindow }),
 	"rcvbuf":     number("receive buffer, bytes", 2304, func(c *Config) *int { return &c.RecvBuffer }),
 	"rcvbufmax":  number("largest receive buffer, bytes", 2304, func(c *Config) *int { return &c.MaxRecvBuffer }),

@@ -102,6 +102,8 @@ type Conn struct {
 	detector LossDetector
 	rto      RTOEstimator
 	pacer    Pacer
+	checker  AckChecker
+	held     withheld
 
 	seg Segment // scratch for sending
 }

@@ -48,11 +48,20 @@
 //	prr.go         proportional rate reduction                 RFC 6937
 //	undo.go        spurious retransmissions: F-RTO, Eifel      RFC 5682, 3522, 4015, 3708
 //	rto.go         interface of RTO estimators; RFC 6298's     RFC 6298
+//	rto793.go      RFC 793's
 //	cc.go          interface of congestion controls
 //	reno.go        Reno                                        RFC 5681, 3465
 //	cubic.go       CUBIC                                       RFC 9438
 //	hystart.go     HyStart++                                   RFC 9406
+//	bbr.go         BBR: states, rate and window                draft-ietf-ccwg-bbr
+//	bbrmodel.go    BBR: the model of the network
+//	bbrprobe.go    BBR: the cycle of probing
+//	dctcp.go       DCTCP                                       RFC 8257
+//	reno1999.go    Reno that counts acknowledgments            RFC 2581
+//	abc.go         Reno that counts bytes                      RFC 3465
 //	ack.go         interface of ACK policies; delayed ACKs     RFC 9293 3.8.6.3, 5681 4.2
+//	acksplit.go, ackdup.go, ackoptimistic.go   ACK policies that misbehave
+//	ackcheck.go    interface of ACK checkers; skipped segments
 //	rate.go        delivery rate samples
 //	pacing.go      interface of pacers; sending by rate
 //
@@ -61,8 +70,8 @@
 //
 // # What can be replaced
 //
-// Congestion control, ACK policy, loss detection, RTO estimator and pacer are
-// interfaces of a few methods. An implementation is one file that registers
+// Congestion control, ACK policy, loss detection, RTO estimator, pacer and ACK
+// checker are interfaces of a few methods. An implementation is one file that registers
 // itself under a name (RegisterCongestionControl and its like); it is then
 // chosen with --tcp alp,cc=NAME or, a congestion control, by TCP_CONGESTION.
 package tcp

@@ -38,6 +38,10 @@ func (e *ecnState) receive(c *Conn, s *Segment) {
 	if !e.on {
 		return
 	}
+	if o, ok := c.cc.(CEEchoer); ok && o.EchoesCE() {
+		e.receiveExact(c, s)
+		return
+	}
 	if s.Flags&CWR != 0 {
 		e.echo = false
 	}
@@ -48,6 +52,22 @@ func (e *ecnState) receive(c *Conn, s *Segment) {
 			e.echo = true
 			c.rcv.ackNow = true
 		}
+	}
+}
+
+// receiveExact is RFC 8257 3.2: when marks begin or end, what came before is
+// acknowledged first, so that each acknowledgment speaks for what it covers.
+func (e *ecnState) receiveExact(c *Conn, s *Segment) {
+	ce := s.ECN == CE
+	if ce {
+		e.ceEvents++
+		e.ceBytes += uint32(s.DataLen)
+	}
+	if ce != e.echo {
+		if c.rcv.ackDue {
+			c.sendAck()
+		}
+		e.echo = ce
 	}
 }
 

@@ -57,6 +57,9 @@ func (c *Conn) inputAck(s *Segment) bool {
 		c.challenge()
 		return false
 	}
+	if !c.believed(s) {
+		return false
+	}
 	c.takeTimestamp(s)
 	c.processAck(s)
 	c.stateAfterAck()

@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"encoding/binary"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -202,6 +203,7 @@ func (c *Conn) initPolicies() {
 	c.cc = congestionControls.make(c.opt.cc)
 	c.ackp = ackPolicies.make(c.cfg.AckPolicy)
 	c.pacer = pacers.make(c.cfg.Pacer)
+	c.checker = ackCheckers.make(c.cfg.AckChecker)
 	name := c.cfg.Recovery
 	if c.agreed&HasSACKPermitted == 0 {
 		name = "newreno"
@@ -221,7 +223,8 @@ func (c *Conn) initCwnd(retried bool) {
 		w.Cwnd = mss
 	}
 	w.Ssthresh = InfiniteSsthresh
-	w.Now = c.now()
+	w.Now, w.SRTT = c.now(), c.rto.SRTT()
+	w.random = sipHash(c.cfg.Secret, binary.LittleEndian.AppendUint32(nil, uint32(c.snd.iss)))
 	c.cc.Init(w)
 }
 

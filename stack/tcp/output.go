@@ -145,6 +145,9 @@ func (c *Conn) sendNew() bool {
 	if n == 0 && !withFIN {
 		return false
 	}
+	if c.withhold(n, avail) {
+		n, withFIN = mss, false
+	}
 	c.sendData(n, withFIN)
 	return true
 }
@@ -182,7 +185,7 @@ func (c *Conn) restartAfterIdle() {
 		return
 	}
 	restart := min(c.cfg.InitialWindow*c.snd.mss, c.win.Cwnd)
-	for ; idle > rto && c.win.Cwnd > restart; idle -= rto {
+	for ; idle > rto && c.win.Cwnd > restart && !c.ownsWindow(); idle -= rto {
 		c.win.Cwnd = max(c.win.Cwnd/2, restart)
 	}
 	c.cc.OnEvent(&c.win, EventIdle)

@@ -10,6 +10,7 @@ type RateSample struct {
 	AppLimited bool          // the sender had too little to send
 	Prior      uint64        // C.delivered when what was acknowledged was sent
 	InFlight   int           // at that time, bytes
+	PriorLost  uint64        // C.lost at that time
 }
 
 // Rate is the sample's rate in bytes a second, 0 if there is none.
@@ -35,6 +36,7 @@ type rateState struct {
 	sendElapsed    time.Duration
 	priorInFlight  int
 	priorLimited   bool
+	priorLost      uint64
 	priorFirstSent time.Duration
 	priorSent      time.Duration
 }
@@ -46,7 +48,7 @@ func (s *rateState) onSend(c *Conn, r *record, now time.Duration) {
 		s.firstSent, s.deliveredAt = now, now
 	}
 	r.firstSent, r.deliveredAt, r.delivered = s.firstSent, s.deliveredAt, s.delivered
-	r.inFlight = pipe
+	r.inFlight, r.priorLost = pipe, c.sb.totalLost
 	if s.appLimited > 0 {
 		r.flags |= recAppLimited
 	}
@@ -61,7 +63,7 @@ func (s *rateState) take(r *record) {
 	s.prior, s.priorAt = r.delivered, r.deliveredAt
 	s.sendElapsed = r.sent - r.firstSent
 	s.priorLimited = r.flags&recAppLimited != 0
-	s.priorInFlight = r.inFlight
+	s.priorInFlight, s.priorLost = r.inFlight, r.priorLost
 	s.priorSent = r.sent
 	s.firstSent = r.sent
 }
@@ -80,7 +82,7 @@ func (s *rateState) onAck(c *Conn, a *Ack, now time.Duration) {
 	s.has = false
 	a.Rate = RateSample{
 		Delivered: int(s.delivered - s.prior), AppLimited: s.priorLimited, Prior: s.prior, InFlight: s.priorInFlight,
-		Interval: max(s.sendElapsed, now-s.priorAt),
+		Interval: max(s.sendElapsed, now-s.priorAt), PriorLost: s.priorLost,
 	}
 	if m := c.win.MinRTT; m > 0 && a.Rate.Interval < m {
 		a.Rate.Interval = 0 // compressed beyond belief

@@ -119,6 +119,9 @@ func (c *Conn) sent() *Sent { return &Sent{c} }
 func (c *Conn) recoverOnAck(a *Ack) {
 	r := &c.recovery
 	c.refreshWindow()
+	if w, ok := c.cc.(AckWatcher); ok {
+		w.Watch(&c.win, a)
+	}
 	c.countDuplicates(a)
 	c.tlpOnAck(a)
 	lost, marks := c.sb.lost, c.sb.marks
@@ -173,7 +176,7 @@ func (c *Conn) countDuplicates(a *Ack) {
 				r.dupSacked = 0
 			}
 		}
-	case a.Duplicate:
+	case a.Duplicate && !c.missesHeld():
 		r.dupAcks++
 		if c.agreed&HasSACKPermitted == 0 {
 			r.dupSacked = min(r.dupSacked+mss, max(c.sb.bytes()-mss, 0))

@@ -14,6 +14,7 @@ type scoreboard struct {
 
 	sacked, lost, retrans int // bytes; lost counts what was retransmitted too
 	marks                 int // how often markLost was called
+	totalLost             uint64
 	synRetried            bool
 	// lostHint: nothing before it is lost and to be retransmitted.
 	lostHint Seq
@@ -30,6 +31,7 @@ type record struct {
 	delivered              uint64
 	deliveredAt, firstSent time.Duration
 	inFlight               int
+	priorLost              uint64
 }
 
 func (r *record) len() int { return r.end.Sub(r.start) }
@@ -129,9 +131,11 @@ func (b *scoreboard) markLost(i int) {
 	if r.flags&recRetrans != 0 {
 		b.retrans -= r.len()
 		r.flags &^= recRetrans
+		b.totalLost += uint64(r.len())
 	}
 	b.marks++
 	if r.flags&recLost == 0 {
+		b.totalLost += uint64(r.len())
 		b.lost += r.len()
 		r.flags |= recLost
 	}
@@ -157,6 +161,7 @@ func (b *scoreboard) unmarkLost() {
 		if r := b.at(i); r.flags&recLost != 0 {
 			r.flags &^= recLost
 			b.lost -= r.len()
+			b.totalLost -= uint64(r.len())
 		}
 	}
 }

@@ -122,8 +122,12 @@ func (c *Conn) sendData(n int, fin bool) {
 	c.segs.bytesSent += uint64(n)
 	c.recovery.prr.out += n
 	c.pace.sent(c, n)
-	c.emit(s)
-	c.sentAck()
+	if c.held.on && c.held.start == s.Seq {
+		clear(s.Data)
+	} else {
+		c.emit(s)
+		c.sentAck()
+	}
 	if idle || !c.isSet(timerRTO) {
 		c.restartRTO()
 	}
@@ -135,6 +139,7 @@ func (c *Conn) retransmit(i int) {
 	now := c.now()
 	r := c.sb.at(i)
 	n := r.len()
+	c.held.on = c.held.on && r.start != c.held.start
 	s := c.newSegment(r.start, 0)
 	s.Retransmit = true
 	c.acknowledge(s)

@@ -228,9 +228,13 @@ func NewPair(seed uint64, a, b *tcp.Config) *Pair {
 		Clock: NewClock(), Rand: rand.New(rand.NewPCG(seed, 1)),
 		AB: &Wire{Delay: 10 * time.Millisecond}, BA: &Wire{Delay: 10 * time.Millisecond},
 	}
+	p.connect(a, b)
+	return p
+}
+
+func (p *Pair) connect(a, b *tcp.Config) {
 	p.A = NewHost(p.Clock, a, func(s *tcp.Segment) { p.send("A", p.AB, func() *Host { return p.B }, s) })
 	p.B = NewHost(p.Clock, b, func(s *tcp.Segment) { p.send("B", p.BA, func() *Host { return p.A }, s) })
-	return p
 }
 
 // Path is the way of the pairs: Ethernet's MTU, and segments up to 64 KiB.

@@ -26,6 +26,7 @@ trap cleanup EXIT
 
 echo "building alplab ..."
 make --no-print-directory build >"$dir/build.log" 2>&1 || { cat "$dir/build.log"; fail "the build failed"; }
+CGO_ENABLED=0 go build -o "$dir/pageshot" ./scripts/pageshot
 cp bin/alplab "$dir/"
 cp -r examples "$dir/examples"
 chmod -R a+rX "$dir"
@@ -34,7 +35,7 @@ mkdir -p "$out"
 
 user=()
 if ((EUID == 0)); then user=(setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --); fi
-export PATH="$dir:$PATH" HOME="$dir/work"
+export PATH="$dir:$PATH" HOME="$dir/work" TMPDIR="$dir/work"
 cd "$dir/work"
 
 # run shows a command and runs it as the user.
@@ -56,9 +57,7 @@ done
 [[ -n $url ]] || { cat up.log; fail "the lab does not run"; }
 echo "its live page: $url"
 run alplab exec client1 ping -c 2 -q server4
-shot=("${user[@]}" chromium --headless --no-sandbox --disable-gpu --user-data-dir="$dir/work/chromium"
-	--hide-scrollbars --window-size=1280,800 --timeout=3500 --screenshot="$dir/work/page.png" "$url")
-timeout 40 "${shot[@]}" >chromium.log 2>&1 || { tail -3 chromium.log; fail "no picture of the page"; }
+timeout 60 "${user[@]}" pageshot -host server1 -link bottleneck "$url" page.png || fail "no picture of the page"
 wait "$lab" || { cat up.log; fail "the lab failed"; }
 lab=
 grep -E '^(PROGRAM|client[0-9]/)' dumbbell/summary.txt

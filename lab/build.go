@@ -36,7 +36,11 @@ func (l *Lab) build() error {
 			return fmt.Errorf("link %s: the impairment cannot be changed", t.Name)
 		}
 		l.Links = append(l.Links, &Link{Topo: t, Impair: worse})
-		ends[t.Ends[0]], ends[t.Ends[1]] = w, b
+		if w, err = l.logQueue(t, w, worse); err != nil {
+			_, _ = worse.Close(), b.Close()
+			return err
+		}
+		ends[t.Ends[0]], ends[t.Ends[1]] = l.showLink(t, w, worse), b
 	}
 	for _, n := range l.Topo.Nodes() {
 		if err := l.buildNode(n, ends); err != nil {
@@ -107,7 +111,11 @@ func (l *Lab) buildNode(n *topo.Node, ends map[*topo.Iface]link.Link) error {
 	if n.Kind == topo.Host {
 		h.owners = owner.New()
 	}
-	cfg := netstack.Config{Forwarding: n.Kind == topo.Router, Logger: l.log}
+	log, err := l.logHost(h)
+	if err != nil {
+		return err
+	}
+	cfg := netstack.Config{Probe: log != nil, Forwarding: n.Kind == topo.Router, Logger: l.log}
 	for _, i := range n.Ifaces {
 		bare := ends[i]
 		if n.Kind == topo.Router {
@@ -115,7 +123,11 @@ func (l *Lab) buildNode(n *topo.Node, ends map[*topo.Iface]link.Link) error {
 		}
 		t := newTap(bare, h.owners, l.log)
 		h.Taps = append(h.Taps, t)
-		cfg.Interfaces = append(cfg.Interfaces, netstack.Interface{Link: t, Addrs: i.Addrs})
+		var seen link.Link = t
+		if log != nil {
+			seen = log.Wrap(t)
+		}
+		cfg.Interfaces = append(cfg.Interfaces, netstack.Interface{Link: seen, Addrs: i.Addrs})
 		if err := l.capture(i, t); err != nil {
 			return err
 		}
@@ -126,9 +138,13 @@ func (l *Lab) buildNode(n *topo.Node, ends map[*topo.Iface]link.Link) error {
 	if n.NAT >= 0 {
 		cfg.Masquerade = []int{n.NAT}
 	}
-	var err error
-	if h.Engine, err = netstack.New(cfg); err != nil {
+	e, err := netstack.New(cfg)
+	if err != nil {
 		return err
+	}
+	h.Engine = e
+	if log != nil {
+		e.Probe(log.Sample)
 	}
 	for _, i := range n.Ifaces {
 		delete(ends, i)
@@ -138,6 +154,7 @@ func (l *Lab) buildNode(n *topo.Node, ends map[*topo.Iface]link.Link) error {
 		return nil
 	}
 	l.Hosts = append(l.Hosts, h)
+	l.showHost(h)
 	h.names, err = newNames(l.Topo, n, h.Engine)
 	return err
 }

@@ -15,7 +15,10 @@ import (
 	"github.com/alptrace/alptrace/lab/lan"
 	"github.com/alptrace/alptrace/lab/topo"
 	"github.com/alptrace/alptrace/link/impair"
+	"github.com/alptrace/alptrace/link/step"
 	"github.com/alptrace/alptrace/observe/owner"
+	"github.com/alptrace/alptrace/observe/tcplog"
+	"github.com/alptrace/alptrace/observe/ui"
 	"github.com/alptrace/alptrace/stack"
 )
 
@@ -26,6 +29,10 @@ type Options struct {
 	Dir string
 	// NoCapture leaves the captures out, which cost a write for every packet.
 	NoCapture bool
+	// NoLog leaves out what the connections and queues do, see observe/tcplog.
+	NoLog bool
+	// Page shows the run; nil is none. The caller closes it, after the lab.
+	Page *ui.Server
 	// Output gets what the programs write, each line behind the host's name;
 	// nil is nobody. Colour colours the names.
 	Output io.Writer
@@ -54,6 +61,8 @@ type Lab struct {
 	started  time.Time
 	files    []*os.File
 	detach   []func() error
+	queues   *tcplog.Log // nil: no impaired link, or no logs
+	steps    []*step.Link
 
 	mu       sync.Mutex
 	programs []*Program // in the order in which they were started
@@ -67,6 +76,7 @@ type Host struct {
 	Taps   []*tap          // by interface
 	names  *names          // nil: a router's
 	owners *owner.Registry // who has which socket, for captures; nil: a router's
+	page   *ui.Host        // nil without a page
 }
 
 // Link is a link with its impairment: as the first of "between" sees it, so that

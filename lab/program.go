@@ -236,7 +236,7 @@ func (l *Lab) serve(p *Program, c *conn, after func()) error {
 		return err
 	}
 	t, err := tracer.New(tracer.Config{
-		Listener: fd, Engine: p.Host.Engine, Log: l.log, Watch: l.watch, Owners: p.Host.owners, Redirect: p.Host.names.redirect,
+		Listener: fd, Engine: p.Host.Engine, Log: l.log, Watch: l.watch, Owners: p.Host.owners, Observer: l.observer(p), Redirect: p.Host.names.redirect,
 		Warn: func(line string) {
 			l.output.line(p.Host.Node.Name, label(p.Host.Node, p.Spec.Name), []byte("alplab: "+line))
 		},

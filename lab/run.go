@@ -84,22 +84,24 @@ func (l *Lab) Run(ctx context.Context) error {
 	}
 	var foreground, all sync.WaitGroup
 	serving := true
+	// All are known before the first of them asks for another.
+	var programs []*Program
 	for _, h := range l.Hosts {
 		for _, spec := range h.Node.Run {
-			p := l.add(h, spec)
-			all.Add(1)
+			programs = append(programs, l.add(h, spec))
 			if !spec.Background {
 				foreground.Add(1)
 				serving = false
 			}
-			go func() {
-				defer all.Done()
-				l.live(ctx, p)
-				if !spec.Background {
-					foreground.Done()
-				}
-			}()
 		}
+	}
+	for _, p := range programs {
+		all.Go(func() {
+			l.live(ctx, p)
+			if !p.Spec.Background {
+				foreground.Done()
+			}
+		})
 	}
 	var done chan struct{} // nil: never
 	if !serving {
@@ -108,6 +110,7 @@ func (l *Lab) Run(ctx context.Context) error {
 	}
 	select {
 	case <-done:
+		l.resume()
 		l.drain(ctx)
 	case <-ctx.Done():
 	}

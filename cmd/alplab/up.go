@@ -15,12 +15,15 @@ import (
 
 	"github.com/alptrace/alptrace/lab"
 	"github.com/alptrace/alptrace/lab/topo"
+	"github.com/alptrace/alptrace/observe/ui"
 )
 
 // upFlags are the flags of alplab up.
 type upFlags struct {
 	dir            string
-	noPcap, quiet  bool
+	noPcap, noLog  bool
+	quiet, noPlot  bool
+	ui             string
 	colour         string
 	params         map[string]string
 	debug, checked bool
@@ -39,6 +42,9 @@ is 0 if none of them failed. Captures, logs and a summary are left in a folder.`
 	}
 	c.Flags().StringVarP(&f.dir, "output", "o", "", "the `FOLDER` of captures and logs (default NAME.lab)")
 	c.Flags().BoolVar(&f.noPcap, "no-pcap", false, "make no captures")
+	c.Flags().BoolVar(&f.noLog, "no-log", false, "make no tcp-logs, and so no picture")
+	c.Flags().BoolVar(&f.noPlot, "no-plot", false, "draw no picture at the end")
+	c.Flags().StringVar(&f.ui, "ui", "", "serve a page that shows the run at `ADDR` of loopback: PORT, 127.0.0.1:PORT or [::1]:PORT (docs/ui.md)")
 	c.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "do not show what the programs write; their logs have it")
 	c.Flags().StringVar(&f.colour, "color", "auto", "colour the hosts' names: auto, always or never")
 	c.Flags().StringToStringVarP(&f.params, "set", "s", nil, "set a parameter of the file, as `NAME=VALUE` (repeatable)")
@@ -56,7 +62,7 @@ func up(file string, f *upFlags) error {
 		printTopo(os.Stdout, t)
 		return nil
 	}
-	opts := lab.Options{Dir: f.dir, NoCapture: f.noPcap}
+	opts := lab.Options{Dir: f.dir, NoCapture: f.noPcap, NoLog: f.noLog}
 	if !f.quiet {
 		opts.Output = os.Stdout
 	}
@@ -65,6 +71,9 @@ func up(file string, f *upFlags) error {
 	}
 	if f.debug {
 		opts.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	if opts.Page, err = upPage(f.ui, t, opts.Log); err != nil {
+		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
@@ -76,13 +85,27 @@ func up(file string, f *upFlags) error {
 	}
 	fmt.Fprintf(os.Stderr, "alplab: %s is up after %v: %d hosts, %d routers, %d switches, %d links\n", t.Name,
 		time.Since(begun).Round(100*time.Microsecond), len(t.Hosts), len(t.Routers), len(t.Switches), len(t.Links))
+	if opts.Page != nil {
+		fmt.Fprintf(os.Stderr, "alplab: the page is %s\n", opts.Page.URL())
+	}
 	err = l.Run(ctx)
 	s := l.Status()
+	if opts.Page != nil {
+		opts.Page.Close(howEnded(err))
+	}
 	if cerr := l.Close(); cerr != nil {
 		fmt.Fprintf(os.Stderr, "alplab: %v\n", cerr)
 	}
 	if werr := summary(l.Dir, &s); werr != nil {
 		fmt.Fprintf(os.Stderr, "alplab: %v\n", werr)
+	}
+	if !f.noPlot {
+		picture, derr := l.Draw()
+		if derr != nil {
+			fmt.Fprintf(os.Stderr, "alplab: the picture: %v\n", derr)
+		} else if picture != "" {
+			fmt.Fprintf(os.Stderr, "alplab: what its connections did: %s\n", picture)
+		}
 	}
 	fmt.Fprintf(os.Stderr, "alplab: %s has ended after %v; captures and logs are in %s\n", t.Name,
 		time.Since(begun).Round(time.Millisecond), l.Dir)
@@ -90,6 +113,33 @@ func up(file string, f *upFlags) error {
 		return exitCode(130)
 	}
 	return complain(err)
+}
+
+// upPage begins to serve the page of --ui; nil if there is none.
+func upPage(addr string, t *topo.Lab, log *slog.Logger) (*ui.Server, error) {
+	if addr == "" {
+		return nil, nil
+	}
+	at, err := ui.ParseAddr(addr)
+	if err != nil {
+		return nil, fmt.Errorf("--ui: %w", err)
+	}
+	s, err := ui.Listen(ui.Config{Addr: at, Title: "lab " + t.Name, Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("--ui: %w", err)
+	}
+	return s, nil
+}
+
+// howEnded is the end of a run in a few words.
+func howEnded(err error) string {
+	switch {
+	case err == nil:
+		return "all programs have ended"
+	case errors.Is(err, lab.ErrInterrupted):
+		return "interrupted"
+	}
+	return "programs failed"
 }
 
 // complain prints an error that has a place or several lines, as compilers do.

@@ -72,7 +72,7 @@ func (p *page) observer(o *options, n *network) tracer.Observer {
 // show begins to show what t serves, and says where. pid is the program's.
 func (p *page) show(t *tracer.Tracer, pid func() int) {
 	if p != nil {
-		p.host.Attach(t, pid)
+		p.host.Attach(t, func() []int { return []int{pid()} })
 		fmt.Fprintf(os.Stderr, "alptrace: the page is %s\n", p.server.URL())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/link/impair"
 )
 
@@ -36,6 +37,13 @@ func sameLine(a, b *impair.Stats) bool {
 func (l *Log) Queues(k *Link, q *impair.Link) {
 	w := &queues{log: l, link: q, name: q.Name()}
 	k.moved = w.moved
+}
+
+// WrapQueues is as Queues for a link whose segments are not to be written down.
+// under is q, or around it; name is the link's in the log.
+func (l *Log) WrapQueues(under link.Link, q *impair.Link, name string) *Link {
+	w := &queues{log: l, link: q, name: name}
+	return &Link{Link: under, moved: w.moved}
 }
 
 // queues looks at the queues of a link.

@@ -10,7 +10,7 @@ import (
 // Link is a link whose TCP segments are written down.
 type Link struct {
 	link.Link
-	log    *Log
+	log    *Log // nil: of the segments nothing is written down
 	medium link.Medium
 	moved  func() // told of packets; nil for nobody
 }
@@ -52,6 +52,9 @@ const maxHeaders = 256
 
 func (k *Link) pass(pkts []link.Packet, dir int) {
 	for i := range pkts {
+		if k.log == nil {
+			break
+		}
 		p := &pkts[i]
 		var room [maxHeaders]byte
 		b := headers(p, &room)

@@ -39,7 +39,7 @@ type Host struct {
 	cfg    HostConfig
 	server *Server
 	source Source
-	first  func() int // the first process
+	roots  func() []int // the first processes
 	start  time.Time
 	room   atomic.Int32 // for calls, in this tick
 
@@ -79,11 +79,12 @@ func (s *Server) NewHost(cfg HostConfig) *Host {
 	return h
 }
 
-// Attach says where the host's state comes from. first is the pid of the first
-// of its processes, 0 as long as there is none; nil if none can be seen.
-func (h *Host) Attach(src Source, first func() int) {
-	h.source, h.first = src, first
-	if first != nil {
+// Attach says where the host's state comes from. roots are the pids of the
+// programs that it runs, 0 for one that does not run yet; nil if no processes
+// can be seen.
+func (h *Host) Attach(src Source, roots func() []int) {
+	h.source, h.roots = src, roots
+	if roots != nil {
 		h.procs = newProcesses()
 	}
 	h.server.addHost(h)

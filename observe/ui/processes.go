@@ -30,30 +30,33 @@ type processRow struct {
 
 // processes follows a tree of processes.
 type processes struct {
-	parent int // of all that have no other: whoever started the first
-	rows   map[int]*processRow
-	exited []int       // oldest first
-	groups map[int]int // process by thread
-	found  bool        // a process, beside update
+	parents map[int]int // of the roots: whoever started them, and inherits orphans
+	rows    map[int]*processRow
+	exited  []int       // oldest first
+	groups  map[int]int // process by thread
+	found   bool        // a process, beside update
 }
 
 func newProcesses() *processes {
-	return &processes{rows: map[int]*processRow{}, groups: map[int]int{}}
+	return &processes{parents: map[int]int{}, rows: map[int]*processRow{}, groups: map[int]int{}}
 }
 
-// update looks at first and its descendants, orphans that its parent inherited
-// included, and reports whether anything changed.
-func (p *processes) update(first int) (changed bool) {
+// update looks at the roots and their descendants, orphans that their parents
+// inherited included, and reports whether anything changed.
+func (p *processes) update(firsts []int) (changed bool) {
 	changed, p.found = p.found, false
 	alive := map[int]bool{}
-	if p.parent == 0 {
-		st, ok := readStat(first)
-		if !ok {
-			return false
+	var roots []int
+	for _, pid := range firsts {
+		if p.parents[pid] == 0 {
+			if st, ok := readStat(pid); ok {
+				p.parents[pid] = st.parent
+			}
 		}
-		p.parent = st.parent
+		if parent := p.parents[pid]; parent != 0 {
+			roots = append(roots, childrenOf(parent)...)
+		}
 	}
-	roots := childrenOf(p.parent)
 	for i := 0; i < len(roots) && len(alive) < maxProcesses; i++ {
 		pid := roots[i]
 		if alive[pid] {
@@ -121,7 +124,7 @@ func (p *processes) of(tid int) int {
 		pid = tid // it has ended
 	}
 	p.groups[tid] = pid
-	if p.rows[pid] == nil && p.parent != 0 { // it may be gone when update looks
+	if p.rows[pid] == nil && len(p.parents) > 0 { // it may be gone when update looks
 		if st, ok := readStat(pid); ok {
 			p.rows[pid] = &processRow{PID: pid, Parent: st.parent, Name: st.name, Command: commandLine(pid), State: st.state, CPU: st.cpu, RSS: st.rss, Threads: st.threads}
 			p.found = true

@@ -120,8 +120,7 @@ func (h *Host) updateProcesses(n int, ended bool) bool {
 	if n%ticksPerSecond != 0 && n > ticksPerSecond {
 		return false
 	}
-	first := h.first()
-	return first != 0 && h.procs.update(first)
+	return h.procs.update(h.roots())
 }
 
 // name says to which socket of the hosts each packet belongs.

@@ -52,10 +52,10 @@ func (c *Conn) segmentText(s *Segment) {
 		c.rcv.finKnown, c.rcv.fin = true, s.Seq.Add(s.DataLen)
 	}
 	in.Len = s.DataLen
+	c.measureMSS(s)
 	if s.Merged == 0 && c.rcv.mss > 0 { // the layers below may have merged it
 		in.Packets = max((s.DataLen+c.rcv.mss-1)/c.rcv.mss, 1)
 	}
-	c.measureMSS(s)
 	c.rcv.tune.arrival(c, s)
 	if s.Seq == c.rcv.nxt {
 		c.takeInOrder(s, &in)

@@ -51,3 +51,7 @@ func (c *Conn) echoedRTT(s *Segment) time.Duration {
 	}
 	return time.Duration(max(d, 1)) * time.Millisecond
 }
+
+// Timestamp is what the connection's timestamp clock says, for tests and
+// diagnostics.
+func (c *Conn) Timestamp() uint32 { return c.tsNow() }

@@ -161,20 +161,26 @@ func link(t *testing.T, s lab.Status, name string) lab.LinkStatus {
 func TestDumbbell(t *testing.T) {
 	b := newBench(t, "curl", "python3")
 	out, s := b.up("dumbbell.toml")
-	if n := strings.Count(out, "| 2000000 bytes"); n != 4 {
+	if n := strings.Count(out, "| 4000000 bytes"); n != 4 {
 		t.Errorf("%d of 4 transfers:\n%s", n, out)
 	}
 	capture, err := os.ReadFile(filepath.Join(b.dir, "run", "client1-eth0.pcapng"))
 	if err != nil || !bytes.Contains(capture, []byte("curl")) {
 		t.Errorf("the capture does not name curl (%v)", err)
 	}
-	// 8 MB and headers over 20 Mbit/s.
-	if l := link(t, s, "bottleneck"); l.BA.DeliveredBytes < 8e6 || s.Uptime < 3300*time.Millisecond {
+	// 16 MB and headers over 20 Mbit/s.
+	if l := link(t, s, "bottleneck"); l.BA.DeliveredBytes < 16e6 || s.Uptime < 6600*time.Millisecond {
 		t.Errorf("%d bytes in %v", l.BA.DeliveredBytes, s.Uptime)
 	}
-	for _, f := range []string{"client1-curl.log", "client1-eth0.pcapng", "left-eth4.pcapng", "lab.toml", "summary.txt"} {
+	for _, f := range []string{"client1-curl.log", "client1-eth0.pcapng", "left-eth4.pcapng", "lab.toml", "summary.txt", "server1.tcp", "links.tcp"} {
 		if st, err := os.Stat(filepath.Join(b.dir, "run", f)); err != nil || st.Size() == 0 {
 			t.Errorf("%s: %v", f, err)
+		}
+	}
+	picture, err := os.ReadFile(filepath.Join(b.dir, "run", "dumbbell.svg"))
+	for _, want := range []string{"server1", "server4", "Round-trip time", "bottleneck", "Queue (packets)"} {
+		if err != nil || !bytes.Contains(picture, []byte(want)) {
+			t.Errorf("the picture does not show %q (%v)", want, err)
 		}
 	}
 }

@@ -115,3 +115,14 @@ func (s *Stream) read() {
 		s.Done, s.DoneAt = true, s.To.Clock.Now()
 	}
 }
+
+// Fill gives a segment n bytes of payload: what a Stream of a peer whose initial
+// sequence number is iss has at its place.
+func Fill(s *tcp.Segment, iss tcp.Seq, n int) {
+	b := make([]byte, n)
+	at := s.Seq.Sub(iss.Add(1))
+	for i := range b {
+		b[i] = pattern(at + i)
+	}
+	s.Data, s.DataLen = []tcp.Chunk{{B: b}}, n
+}

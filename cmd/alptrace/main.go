@@ -2,46 +2,6 @@
 // user-space stack. See alptrace(1).
 package main
 
-import (
-	"errors"
-	"fmt"
-	"os"
-	"runtime"
+import "github.com/alptrace/alptrace/command"
 
-	"github.com/alptrace/alptrace/tracer/launch"
-)
-
-func main() {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(1)
-	}
-	opts, err := parse(os.Args[1:])
-	switch {
-	case errors.Is(err, errHelp):
-		fmt.Print(usage())
-		return
-	case err != nil:
-		fatal(2, err)
-	case opts.genKey:
-		fmt.Println(newKey())
-		return
-	case opts.version:
-		fmt.Println(version())
-		return
-	}
-	status, err := run(opts)
-	if err != nil {
-		code := 125
-		var le *launch.Error
-		if errors.As(err, &le) {
-			code = le.ExitCode()
-		}
-		fatal(code, err)
-	}
-	launch.ExitLike(status)
-}
-
-func fatal(code int, err error) {
-	fmt.Fprintf(os.Stderr, "alptrace: %v\n", err)
-	os.Exit(code)
-}
+func main() { command.Main() }

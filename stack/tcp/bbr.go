@@ -84,6 +84,7 @@ func (b *bbr) Init(w *Window) {
 	b.probeMinRTT, b.probeMinRTTAt = w.SRTT, w.Now
 	b.extraFrom = w.Now
 	b.nextRound, b.lossRound = w.Delivered, w.Delivered
+	b.lostSeen, b.lostBefore = w.Lost, w.Lost
 	rtt := w.SRTT
 	if rtt <= 0 {
 		rtt = time.Millisecond

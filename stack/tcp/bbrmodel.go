@@ -23,7 +23,8 @@ type bbrModel struct {
 	lossRound      uint64 // BBR.loss_round_delivered
 	lossRoundStart bool
 	lossInRound    bool
-	lostSeen       uint64
+	lostSeen       uint64 // w.Lost at the last acknowledgment
+	lostBefore     uint64 // and at the beginning of the round
 
 	extraFrom      time.Duration // BBR.extra_acked_interval_start
 	extraDelivered int
@@ -72,13 +73,19 @@ func (b *bbr) updateCongestion(w *Window, rs *bbrSample) {
 		b.bwHi[1] = max(b.bwHi[1], rs.rate)
 	}
 	if w.Lost > b.lostSeen {
-		b.lossInRound = true
 		b.lossEvents++
 	}
 	b.lostSeen = w.Lost
 	if !b.lossRoundStart {
 		return
 	}
+	// The draft takes any loss in a round for congestion. A path that loses at
+	// random would so lose its rate too, a little with each: as everywhere else,
+	// 2% are no sign here.
+	if float64(w.Lost-b.lostBefore) > bbrLossThresh*float64(b.inflightLatest) {
+		b.lossInRound = true
+	}
+	b.lostBefore = w.Lost
 	// BBRAdaptLowerBoundsFromCongestion (5.5.10.3); not while it probes.
 	if b.lossInRound && b.state != bbrStartup && b.state != bbrProbeRefill && b.state != bbrProbeUp {
 		s := &b.bounds

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"errors"
@@ -248,12 +248,19 @@ func usage() string {
 		optionalValues.Replace(flagSet(&r).FlagUsages()) + "\nSee alptrace(1).\n"
 }
 
+// modulePath is that of the repository; a program built with additions has its
+// own.
+const modulePath = "github.com/alptrace/alptrace"
+
 // version names the build.
 func version() string {
 	v := "devel"
 	if bi, ok := debug.ReadBuildInfo(); ok {
 		if bi.Main.Version != "" {
 			v = bi.Main.Version
+		}
+		if bi.Main.Path != modulePath {
+			v += " of " + bi.Main.Path
 		}
 		for _, d := range bi.Deps {
 			if d.Path == "gvisor.dev/gvisor" {

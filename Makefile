@@ -47,12 +47,13 @@ install: build ## into PREFIX, with the man pages and rootd's systemd units
 	install -D -m 755 bin/alplab $(DESTDIR)$(PREFIX)/bin/alplab
 	install -D -m 755 bin/rootd $(DESTDIR)$(PREFIX)/sbin/rootd
 	install -D -m 644 man/alptrace.1 $(DESTDIR)$(PREFIX)/share/man/man1/alptrace.1
+	install -D -m 644 man/alplab.1 $(DESTDIR)$(PREFIX)/share/man/man1/alplab.1
 	install -D -m 644 man/rootd.8 $(DESTDIR)$(PREFIX)/share/man/man8/rootd.8
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	for u in dist/systemd/*; do sed 's,/usr/local/sbin,$(PREFIX)/sbin,' $$u >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}; done
 
 uninstall: ## out of PREFIX
-	rm -f $(DESTDIR)$(PREFIX)/bin/alptrace $(DESTDIR)$(PREFIX)/bin/alplab $(DESTDIR)$(PREFIX)/share/man/man1/alptrace.1 \
+	rm -f $(DESTDIR)$(PREFIX)/bin/alptrace $(DESTDIR)$(PREFIX)/bin/alplab $(DESTDIR)$(PREFIX)/share/man/man1/alptrace.1 $(DESTDIR)$(PREFIX)/share/man/man1/alplab.1 \
 		$(DESTDIR)$(PREFIX)/sbin/rootd $(DESTDIR)$(PREFIX)/share/man/man8/rootd.8
 	for u in dist/systemd/*; do rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}; done
 

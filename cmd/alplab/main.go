@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func main() {
@@ -28,6 +31,10 @@ type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit status %d", int(c)) }
 
+// blankValues takes the values of flags that are on or off out of the help, where
+// they say nothing.
+var blankValues = strings.NewReplacer("[=true|false]", "             ")
+
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "alplab",
@@ -36,6 +43,12 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
+	if bi, ok := debug.ReadBuildInfo(); ok {
+		root.Version = bi.Main.Version
+	}
+	cobra.AddTemplateFunc("flags", func(f *pflag.FlagSet) string { return blankValues.Replace(f.FlagUsages()) })
+	root.SetUsageTemplate(strings.NewReplacer(".LocalFlags.FlagUsages", "flags .LocalFlags", ".InheritedFlags.FlagUsages", "flags .InheritedFlags").
+		Replace(root.UsageTemplate()))
 	// One line for each command; each has a file of its own.
 	root.AddCommand(upCommand(), simCommand(), execCommand(), pcapCommand(), statusCommand(), plotCommand(),
 		sweepCommand(), mergeCommand(), sweepWorkerCommand())

@@ -103,6 +103,8 @@ func (b *scoreboard) split(i int, seq Seq) {
 	copy(b.recs[k+1:], b.recs[k:])
 	b.recs[k].end = seq
 	b.recs[k+1].start = seq
+	b.recs[k].flags &^= recProbe
+	b.recs[k+1].flags &^= recProbe
 }
 
 // settle takes the record out of the sums, before its flags change.
@@ -130,7 +132,10 @@ func (b *scoreboard) markLost(i int) {
 		b.retrans -= r.len()
 		r.flags &^= recRetrans
 	}
-	b.marks++
+	if r.flags&recProbe == 0 {
+		b.marks++
+	}
+	r.flags &^= recProbe
 	if r.flags&recLost == 0 {
 		b.lost += r.len()
 		r.flags |= recLost

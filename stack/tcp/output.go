@@ -124,6 +124,10 @@ func (c *Conn) sendNew() bool {
 	if n < 0 || n == 0 && avail > 0 {
 		return false // a zero window
 	}
+	if c.mtu.probeDue(c, n) {
+		c.mtu.probe(c)
+		return true
+	}
 	if n < mss && !c.mayBeSmall(n, avail) {
 		return false
 	}

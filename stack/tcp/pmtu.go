@@ -1,12 +1,23 @@
 package tcp
 
+import "time"
+
 // mtuState is what is known of the path's MTU.
 type mtuState struct {
-	full   int // the payload of a full segment as the interface allows
-	probed bool
+	full    int           // the payload of a full segment as the interface allows
+	guessed bool          // a black hole was believed to be met
+	next    time.Duration // when the larger size is tried again
+	wait    time.Duration // between tries
 }
 
 func (m *mtuState) init(c *Conn) { m.full = c.snd.mss }
+
+// A larger size is tried again soon after a black hole was guessed, and ten
+// minutes after an ICMP error (RFC 1191 6.3).
+const (
+	mtuProbeSoon  = 5 * time.Second
+	mtuProbeLater = 10 * time.Minute
+)
 
 // leastPathMTU is the least path MTU that is believed: Linux's min_pmtu for
 // IPv4, and RFC 8200 5 for IPv6.
@@ -24,6 +35,8 @@ func (c *Conn) PacketTooBig(mtu int, seq Seq) {
 		least = leastPathMTU6
 	}
 	c.reducePath(max(mtu, least))
+	c.mtu.wait = mtuProbeLater
+	c.mtu.next = c.now() + mtuProbeLater
 	c.finish()
 }
 
@@ -75,12 +88,40 @@ func (c *Conn) blackHole() {
 		return
 	}
 	mss := min(blackHoleBase, c.snd.mss/2)
-	if !c.mtu.probed {
+	if !c.mtu.guessed {
 		mss = min(blackHoleBase, c.snd.mss)
 	}
-	c.mtu.probed = true
+	c.mtu.guessed = true
+	c.mtu.wait = mtuProbeSoon
+	c.mtu.next = c.now() + mtuProbeSoon
 	c.reducePath(c.path.MTU - (c.snd.mss - max(mss, blackHoleFloor)))
 }
 
+// Probing upwards (RFC 4821 7, RFC 8899 5.3): a segment of the full size, with
+// data that is due anyway. Its loss says nothing of congestion (RFC 4821 7.4).
+
+// probeDue says whether a probe may go out now: n bytes are to be sent.
+func (m *mtuState) probeDue(c *Conn, n int) bool {
+	return c.snd.mss < m.full && n >= m.full && c.cfg.MTUProbing && c.ca == CAOpen && c.room() >= m.full && c.now() >= m.next
+}
+
+// probe sends one.
+func (m *mtuState) probe(c *Conn) {
+	m.next = c.now() + m.wait
+	m.wait = min(2*m.wait, mtuProbeLater)
+	mss := c.snd.mss
+	c.snd.mss = m.full // one segment, not to be cut
+	c.sendData(m.full, false)
+	c.snd.mss = mss
+	c.sb.at(c.sb.size() - 1).flags |= recProbe
+}
+
 // confirmed notes that a probe arrived.
-func (m *mtuState) confirmed(*Conn, int) {}
+func (m *mtuState) confirmed(c *Conn, n int) {
+	if n != m.full || c.snd.mss >= n {
+		return
+	}
+	c.path.MTU += n - c.snd.mss
+	c.setMSS()
+	m.guessed = false
+}

@@ -294,6 +294,7 @@ func (c *Conn) onLossTimer() {
 	}
 	c.recovery.reordering = false
 	marks := c.sb.marks
+	c.refreshWindow()
 	c.detector.OnTimer(c.sent())
 	if c.sb.marks > marks && c.ca < CARecovery {
 		c.refreshWindow()

@@ -105,6 +105,8 @@ func (b *scoreboard) split(i int, seq Seq) {
 	copy(b.recs[k+1:], b.recs[k:])
 	b.recs[k].end = seq
 	b.recs[k+1].start = seq
+	b.recs[k].flags &^= recProbe
+	b.recs[k+1].flags &^= recProbe
 }
 
 // settle takes the record out of the sums, before its flags change.
@@ -133,7 +135,10 @@ func (b *scoreboard) markLost(i int) {
 		r.flags &^= recRetrans
 		b.totalLost += uint64(r.len())
 	}
-	b.marks++
+	if r.flags&recProbe == 0 {
+		b.marks++
+	}
+	r.flags &^= recProbe
 	if r.flags&recLost == 0 {
 		b.totalLost += uint64(r.len())
 		b.lost += r.len()

@@ -2,6 +2,7 @@ package tcp_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/alptrace/alptrace/stack/tcp"
 	"github.com/alptrace/alptrace/stack/tcp/tcptest"
@@ -390,5 +391,30 @@ func TestScripts(t *testing.T) {
 			}
 			tcptest.Run(t, cfg, c.script)
 		})
+	}
+}
+
+// TestBlackHole: a path that drops what is large without a word. The transfer
+// goes on with smaller segments, and with full ones when the path is whole.
+func TestBlackHole(t *testing.T) {
+	p := tcptest.NewPair(1, tcp.NewConfig(), tcp.NewConfig())
+	hole := true
+	p.AB.Rate = 100_000
+	p.AB.Filter = func(s *tcp.Segment) bool { return !hole || s.DataLen <= 1200 }
+	s := &tcptest.Stream{From: p.A, To: p.B, Size: 20_000_000}
+	s.Start()
+	p.Open()
+	p.Run(20 * time.Second)
+	if mss := p.A.Info().SndMSS; s.Read == 0 || mss > 1200 {
+		t.Fatalf("%d bytes with an MSS of %d: %+v", s.Read, mss, p.A.Info())
+	}
+	cwnd := p.A.Info().Cwnd
+	p.Run(30 * time.Second)
+	if i := p.A.Info(); i.Cwnd < cwnd {
+		t.Errorf("probes have cost window: %d, %d", cwnd, i.Cwnd)
+	}
+	hole = false
+	if !p.RunUntil(15*time.Minute, func() bool { return p.A.Info().SndMSS == 1448 || s.Done }) || s.Err != nil || s.Done {
+		t.Fatalf("%v, MSS %d, done %v", s.Err, p.A.Info().SndMSS, s.Done)
 	}
 }

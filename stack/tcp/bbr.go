@@ -143,7 +143,7 @@ func (b *bbr) checkStartupDone(w *Window, rs *bbrSample) {
 		return
 	}
 	// 5.3.1.3: exit by loss.
-	if rs.valid && b.lossRoundStart && !b.fullBWReached && b.lossEvents >= bbrFullLosses && b.tooHigh(rs) {
+	if rs.valid && b.lossRoundStart && !b.fullBWReached && b.lossEvents >= bbrFullLosses && b.tooHigh(w, rs) {
 		b.fullBWReached = true
 		b.inflightHi = max(b.bdp(b.maxBW(), 1), b.inflightLatest)
 	}

@@ -1,6 +1,9 @@
 package tcp
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // bbrInfinite is no bound.
 const bbrInfinite = int(^uint(0) >> 2)
@@ -80,9 +83,8 @@ func (b *bbr) updateCongestion(w *Window, rs *bbrSample) {
 		return
 	}
 	// The draft takes any loss in a round for congestion. A path that loses at
-	// random would so lose its rate too, a little with each: as everywhere else,
-	// 2% are no sign here.
-	if float64(w.Lost-b.lostBefore) > bbrLossThresh*float64(b.inflightLatest) {
+	// random would so lose its rate too, a little with each.
+	if bbrManyLost(w, int(w.Lost-b.lostBefore), b.inflightLatest) {
 		b.lossInRound = true
 	}
 	b.lostBefore = w.Lost
@@ -181,7 +183,14 @@ func (b *bbr) withHeadroom(w *Window) int {
 // target is BBRTargetInflight.
 func (b *bbr) target(w *Window) int { return min(b.bdp(b.bw(), 1), w.Cwnd) }
 
-// tooHigh is BBRIsInflightTooHigh (5.5.10.2): more than 2% of it was lost.
-func (*bbr) tooHigh(rs *bbrSample) bool {
-	return float64(rs.lost) > float64(rs.InFlight)*bbrLossThresh
+// tooHigh is BBRIsInflightTooHigh (5.5.10.2).
+func (*bbr) tooHigh(w *Window, rs *bbrSample) bool { return bbrManyLost(w, rs.lost, rs.InFlight) }
+
+// bbrManyLost says whether more than 2% was lost. Of a window of a few dozen
+// segments two losses are more than that, and chance: beyond the draft, it must
+// be two standard deviations more.
+func bbrManyLost(w *Window, lost, inFlight int) bool {
+	mss := float64(w.MSS)
+	expected := bbrLossThresh * float64(inFlight) / mss
+	return float64(lost)/mss > expected+2*math.Sqrt(expected)
 }

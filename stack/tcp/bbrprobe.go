@@ -99,7 +99,7 @@ func (b *bbr) adaptUpperBounds(w *Window, rs *bbrSample) {
 	}
 	switch {
 	case !rs.valid:
-	case b.tooHigh(rs):
+	case b.tooHigh(w, rs):
 		if b.probeSamples {
 			b.handleTooHigh(w, rs)
 		}

@@ -3,12 +3,10 @@ package command
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/pflag"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
-	"github.com/alptrace/alptrace/stack/tcp"
 	"github.com/alptrace/alptrace/stack/tcp/alptcp"
 )
 
@@ -28,26 +26,9 @@ func (o *options) checkTCP() error {
 
 // newTCP makes what --tcp says; nil is gVisor's.
 func newTCP(spec string) (gstack.TransportProtocolFactory, error) {
-	name, rest, more := strings.Cut(spec, ",")
-	switch name {
-	case "gvisor":
-		if more {
-			return nil, errors.New("--tcp gvisor takes no options")
-		}
-		return nil, nil
-	case "alp":
-	default:
-		return nil, fmt.Errorf("--tcp %q: want gvisor or alp", spec)
+	f, err := alptcp.Parse(spec)
+	if err != nil {
+		return nil, fmt.Errorf("--tcp %w", err)
 	}
-	cfg := tcp.NewConfig()
-	for kv := range strings.SplitSeq(rest, ",") {
-		if kv == "" {
-			continue
-		}
-		k, v, _ := strings.Cut(kv, "=")
-		if err := cfg.Set(k, v); err != nil {
-			return nil, fmt.Errorf("--tcp alp: %w", err)
-		}
-	}
-	return alptcp.Factory(cfg), nil
+	return f, nil
 }

@@ -51,6 +51,6 @@ func rootCommand() *cobra.Command {
 		Replace(root.UsageTemplate()))
 	// One line for each command; each has a file of its own.
 	root.AddCommand(upCommand(), simCommand(), execCommand(), pcapCommand(), statusCommand(), plotCommand(),
-		sweepCommand(), mergeCommand(), sweepWorkerCommand())
+		sweepCommand(), mergeCommand(), sweepWorkerCommand(), listCommand(), buildCommand())
 	return root
 }

@@ -215,6 +215,8 @@ type Pair struct {
 	A, B   *Host
 	AB, BA *Wire
 	Rand   *rand.Rand
+	// Accept, if set, gets what arrives at B while it is CLOSED.
+	Accept func(*Host, *tcp.Segment)
 	// Tap, if set, sees every packet that is sent; from is "A" or "B".
 	Tap func(from string, s *tcp.Segment)
 }
@@ -287,6 +289,10 @@ func (p *Pair) carry(w *Wire, to func() *Host, s *tcp.Segment) {
 // to one that it opens.
 func (p *Pair) arrive(h *Host, s *tcp.Segment) {
 	if h.State() == tcp.Closed {
+		if h == p.B && h.LocalPort == 0 && p.Accept != nil {
+			p.Accept(h, s)
+			return
+		}
 		if h == p.B && h.LocalPort == 0 && s.Flags&(tcp.SYN|tcp.ACK|tcp.RST) == tcp.SYN {
 			h.OpenPassive(s, 5000, Path)
 			return

@@ -86,14 +86,14 @@ func segments(n, mss int) uint32 {
 
 // Offsets in struct tcp_info that only alpTCP fills.
 const (
-	infoRetransmits, infoProbes, infoBackoff           = 2, 3, 4
-	infoLimited                                        = 7
-	infoLost, infoRetrans                              = 32, 36
-	infoLastSent, infoLastRecv, infoLastAck            = 44, 52, 56
-	infoRcvRTT                                         = 92
-	infoDataIn, infoDataOut, infoDeliveryRate          = 152, 156, 160
-	infoBytesRetrans, infoDSACKDups, infoRcvOutOfOrder = 208, 216, 224
-	optECN, optECNSeen                           uint8 = 8, 16
+	infoRetransmits, infoProbes, infoBackoff                 = 2, 3, 4
+	infoLimited                                              = 7
+	infoLost, infoRetrans                                    = 32, 36
+	infoLastSent, infoLastRecv, infoLastAck                  = 44, 52, 56
+	infoRcvRTT                                               = 92
+	infoDataIn, infoDataOut, infoDeliveryRate                = 152, 156, 160
+	infoBytesRetrans, infoDSACKDups, infoRcvOutOfOrder       = 208, 216, 224
+	optECN, optECNSeen                                 uint8 = 8, 16
 )
 
 // fillAlpInfo completes struct tcp_info, in b.

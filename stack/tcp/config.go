@@ -49,7 +49,6 @@ type Config struct {
 	TLP, FRTO        bool
 	MTUProbing       bool // after a black hole (RFC 8899)
 	SYNCookies       bool
-	FastOpen         bool
 	// ChallengeAcks is how many challenge ACKs all connections together may
 	// send in a second (RFC 5961 7).
 	ChallengeAcks int

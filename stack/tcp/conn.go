@@ -159,15 +159,15 @@ type segCounts struct {
 
 // userOptions are what the user set.
 type userOptions struct {
-	noDelay, cork, keepAlive, oobInline, quickAck bool
-	sndLocked, rcvLocked                          bool
-	maxSeg, windowClamp, notSentLowat             int
-	synRetries, keepCount                         int
-	keepIdle, keepInterval, userTimeout           time.Duration
-	finTimeout                                    time.Duration // TCP_LINGER2; negative: no FIN-WAIT-2
-	deferAccept                                   time.Duration
-	cc                                            string
-	maxPacing                                     uint64 // bytes a second
+	noDelay, cork, keepAlive, quickAck  bool
+	sndLocked, rcvLocked                bool
+	maxSeg, windowClamp, notSentLowat   int
+	synRetries, keepCount               int
+	keepIdle, keepInterval, userTimeout time.Duration
+	finTimeout                          time.Duration // TCP_LINGER2; negative: no FIN-WAIT-2
+	deferAccept                         time.Duration
+	cc                                  string
+	maxPacing                           uint64 // bytes a second
 }
 
 // New makes a connection in state CLOSED.
@@ -193,7 +193,7 @@ func (c *Conn) Err() unix.Errno { return c.err }
 // PeerClosed says whether the peer's FIN has been received in order.
 func (c *Conn) PeerClosed() bool { return c.finRcvd }
 
-// Closing says whether the user has closed the connection.
+// UserClosed says whether the user has closed the connection.
 func (c *Conn) UserClosed() bool { return c.orphan }
 
 // now is the time.
@@ -217,5 +217,5 @@ func (c *Conn) finish() {
 	c.rearm()
 }
 
-// Path changes what is known of the way, as after a change of routes.
+// Path is what is known of the way to the peer.
 func (c *Conn) Path() Path { return c.path }

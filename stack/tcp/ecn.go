@@ -2,7 +2,6 @@ package tcp
 
 // ecnState is the state of ECN (RFC 3168 6.1).
 type ecnState struct {
-	asked   bool // the peer's SYN asked for it
 	on      bool // agreed
 	echo    bool // ECE goes out until CWR comes in
 	sendCWR bool // the next new data has CWR

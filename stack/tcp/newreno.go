@@ -8,7 +8,7 @@ func init() {
 
 // newReno finds losses by three duplicate ACKs (RFC 5681 3.2), and in recovery
 // by partial acknowledgments (RFC 6582 3.2). It is for peers without SACK.
-type newReno struct{ una Seq }
+type newReno struct{}
 
 // dupThresh is DupThresh (RFC 5681 3.2).
 const dupThresh = 3

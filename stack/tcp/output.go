@@ -15,10 +15,7 @@ func (c *Conn) output() {
 	}
 	c.refreshWindow()
 	c.restartAfterIdle()
-	for {
-		if !c.pace.ready(c) {
-			break
-		}
+	for c.pace.ready(c) {
 		if c.sb.lost > 0 && c.retransmitLost() {
 			continue
 		}

@@ -30,15 +30,14 @@ type rateState struct {
 	latest      uint64 // the last sample, bytes a second
 
 	// of the newest record that the acknowledgment in hand delivers
-	has            bool
-	prior          uint64
-	priorAt        time.Duration
-	sendElapsed    time.Duration
-	priorInFlight  int
-	priorLimited   bool
-	priorLost      uint64
-	priorFirstSent time.Duration
-	priorSent      time.Duration
+	has           bool
+	prior         uint64
+	priorAt       time.Duration
+	sendElapsed   time.Duration
+	priorInFlight int
+	priorLimited  bool
+	priorLost     uint64
+	priorSent     time.Duration
 }
 
 // onSend stamps a record (3.1.2).

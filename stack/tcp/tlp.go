@@ -10,8 +10,8 @@ type tlp struct {
 	end     Seq // TLP.end_seq
 }
 
-// tlpMin is the least time to a probe, beside the round trip.
-const tlpMin = 2 * time.Millisecond
+// tlpLeast is the least time to a probe, beside the round trip.
+const tlpLeast = 2 * time.Millisecond
 
 // scheduleTLP sets the timer of a probe (7.2) if one may be sent, after data was
 // sent or acknowledged.
@@ -29,7 +29,7 @@ func (c *Conn) scheduleTLP(progress bool) {
 	}
 	pto := time.Second
 	if srtt := c.rto.SRTT(); srtt > 0 {
-		pto = 2*srtt + tlpMin
+		pto = 2*srtt + tlpLeast
 		if c.sb.bytes() <= c.snd.mss { // the peer may delay its acknowledgment
 			pto = 2*srtt + c.cfg.DelayedAckMax
 		}

@@ -74,16 +74,10 @@ func (e *endpoint) Connect(addr tcpip.FullAddress) tcpip.Error {
 	if err != nil {
 		return err
 	}
-	nic := addr.NIC
-	if e.BindNICID != 0 && e.ID.LocalAddress.Len() != 0 {
-		if nic != 0 && nic != e.BindNICID {
-			return &tcpip.ErrHostUnreachable{}
-		}
-		if e.p.st.HandleLocal() || nic != 0 {
-			nic = 0
-		}
+	if addr.NIC != 0 && e.BindNICID != 0 && addr.NIC != e.BindNICID {
+		return &tcpip.ErrHostUnreachable{}
 	}
-	route, err := e.p.st.FindRoute(nic, e.ID.LocalAddress, addr.Addr, net, false)
+	route, err := e.p.st.FindRoute(addr.NIC, e.ID.LocalAddress, addr.Addr, net, false)
 	if err != nil {
 		return err
 	}

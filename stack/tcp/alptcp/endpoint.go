@@ -33,7 +33,8 @@ type endpoint struct {
 	conn     *tcp.Conn
 	out      outgoing
 	listen   *listener // of a listening endpoint
-	parent   *listener // of a connection that nobody has accepted yet
+	parent   *listener // of a connection that came to it
+	place    int       // in parent.half; guarded by parent.mu
 	timer    tcpip.Timer
 	timerAt  time.Duration
 	bound    bool

@@ -19,7 +19,7 @@ type listener struct {
 
 	mu      sync.Mutex
 	backlog tcp.Backlog
-	half    map[*endpoint]struct{}
+	half    []*endpoint // each knows its place
 	ready   []*endpoint
 }
 
@@ -47,7 +47,8 @@ func (l *listener) take() *endpoint {
 func (l *listener) begin(e *endpoint) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.half[e] = struct{}{}
+	e.place = len(l.half)
+	l.half = append(l.half, e)
 	l.backlog.Half++
 }
 
@@ -56,11 +57,9 @@ func (l *listener) begin(e *endpoint) {
 func (l *listener) admit(e *endpoint) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, ok := l.half[e]; !ok || l.backlog.Full() {
+	if l.backlog.Full() || !l.remove(e) {
 		return false
 	}
-	delete(l.half, e)
-	l.backlog.Half--
 	l.backlog.Ready++
 	l.ready = append(l.ready, e)
 	return true
@@ -70,12 +69,21 @@ func (l *listener) admit(e *endpoint) bool {
 func (l *listener) forget(e *endpoint) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, ok := l.half[e]
-	if ok {
-		delete(l.half, e)
-		l.backlog.Half--
+	return l.remove(e)
+}
+
+// remove takes e out of half, if it is there.
+func (l *listener) remove(e *endpoint) bool {
+	i, last := e.place, len(l.half)-1
+	if i > last || l.half[i] != e {
+		return false
 	}
-	return ok
+	l.half[i] = l.half[last]
+	l.half[i].place = i
+	l.half[last] = nil
+	l.half = l.half[:last]
+	l.backlog.Half--
+	return true
 }
 
 // Listen implements tcpip.Endpoint.
@@ -101,7 +109,7 @@ func (e *endpoint) Listen(backlog int) tcpip.Error {
 		return err
 	}
 	e.networks, e.regFlags = nets, e.flags
-	e.listen = &listener{queue: e.queue, backlog: tcp.Backlog{Limit: backlog}, half: make(map[*endpoint]struct{})}
+	e.listen = &listener{queue: e.queue, backlog: tcp.Backlog{Limit: backlog}}
 	return nil
 }
 
@@ -111,10 +119,7 @@ func (e *endpoint) stopListening() {
 	e.unregister()
 	e.listen = nil
 	l.mu.Lock()
-	list := l.ready
-	for c := range l.half {
-		list = append(list, c)
-	}
+	list := slices.Concat(l.ready, l.half)
 	l.ready, l.half, l.backlog = nil, nil, tcp.Backlog{}
 	l.mu.Unlock()
 	for _, c := range list {

@@ -13,6 +13,8 @@ import (
 	"github.com/alptrace/alptrace/stack/tcp"
 )
 
+// Script runs the lines of a text on a connection.
+//
 // A script is lines of a time and an action, in packetdrill's manner. Times are
 // seconds since the beginning, or, with +, since the line before. # begins a
 // comment. Actions:
@@ -47,8 +49,6 @@ import (
 // OPTIONS are mss N, sackOK, wscale N, TS VAL ECR, sack A:B..., "nop" is
 // ignored; of a timestamp * is any, and ECR -N is what our clock said N ms ago.
 // The window is as in the header.
-//
-// Script runs such a text.
 type Script struct {
 	t     testing.TB
 	cfg   *tcp.Config
@@ -225,7 +225,7 @@ func (s *Script) call(name string, arg []string) {
 	case "write", "urgent":
 		n := num()
 		src := &source{s.written, s.written + n}
-		k := 0
+		var k int
 		if name == "write" {
 			k = h.Write(src)
 		} else {

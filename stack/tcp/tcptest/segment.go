@@ -43,7 +43,7 @@ func (s *Script) parse(f []string, expected bool) *segmentText {
 	text, opts, hasOpts := strings.Cut(text, "<")
 	if hasOpts {
 		p.opts = true
-		s.options(p, strings.TrimSuffix(strings.TrimSpace(opts), ">"), mine, theirs)
+		s.options(p, strings.TrimSuffix(strings.TrimSpace(opts), ">"), theirs)
 	}
 	words := strings.Fields(text)
 	p.seg.Window = 65535
@@ -87,7 +87,7 @@ func (s *Script) parse(f []string, expected bool) *segmentText {
 	return p
 }
 
-func (s *Script) options(p *segmentText, text string, mine, theirs tcp.Seq) {
+func (s *Script) options(p *segmentText, text string, theirs tcp.Seq) {
 	s.t.Helper()
 	o := &p.seg.Options
 	num := func(w string) int {

@@ -27,7 +27,10 @@ func AckPolicies() []string { return ackPolicies.names() }
 // Acker is what an AckPolicy works with.
 type Acker struct{ c *Conn }
 
-func (c *Conn) acker() *Acker { return &Acker{c} }
+func (c *Conn) acker() *Acker {
+	c.views.acker.c = c
+	return &c.views.acker
+}
 
 // Now asks for an acknowledgment as soon as the segment in hand is dealt with;
 // data that goes out then carries it.

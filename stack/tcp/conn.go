@@ -105,7 +105,12 @@ type Conn struct {
 	checker  AckChecker
 	held     withheld
 
-	seg Segment // scratch for sending
+	seg   Segment // scratch for sending
+	ack   Ack     // scratch for an acknowledgment
+	views struct {
+		acker Acker
+		sent  Sent
+	}
 }
 
 // sendState has the send sequence variables (RFC 9293 3.3.1) and what is to be

@@ -112,7 +112,8 @@ func (c *Conn) updateWindow(s *Segment) bool {
 
 // processAck takes the acknowledgment.
 func (c *Conn) processAck(s *Segment) {
-	a := Ack{InFlight: c.pipe(), prevUna: c.snd.una, ECE: c.ecn.on && s.Flags&ECE != 0}
+	a := &c.ack
+	*a = Ack{InFlight: c.pipe(), prevUna: c.snd.una, ECE: c.ecn.on && s.Flags&ECE != 0}
 	if c.agreed&HasTimestamps != 0 && s.Options.Has&HasTimestamps != 0 && s.Options.TSEcr != 0 {
 		a.echo, a.hasEcho = s.Options.TSEcr, true
 	}
@@ -121,7 +122,7 @@ func (c *Conn) processAck(s *Segment) {
 		changed = c.updateWindow(s)
 	}
 	now := c.now()
-	got := func(r *record) { c.delivered(r, &a, now) }
+	got := func(r *record) { c.delivered(r, a, now) }
 	acked := func(r *record) {
 		a.resent = a.resent || r.flags&everRetrans != 0
 		if r.flags&recSacked == 0 {
@@ -144,13 +145,13 @@ func (c *Conn) processAck(s *Segment) {
 		c.madeRoom()
 	}
 	if s.Options.NSACK > 0 && c.agreed&HasSACKPermitted != 0 {
-		c.takeSACK(s, &a, got)
+		c.takeSACK(s, a, got)
 	}
 	a.Una, a.Nxt = c.snd.una, c.snd.nxt
 	a.Duplicate = s.Ack == c.snd.una && a.Acked == 0 && s.DataLen == 0 && s.Flags&FIN == 0 && !changed && !c.sb.empty()
-	c.sampleRTT(s, &a)
-	c.rate.onAck(c, &a, now)
-	c.recoverOnAck(&a)
+	c.sampleRTT(s, a)
+	c.rate.onAck(c, a, now)
+	c.recoverOnAck(a)
 	if a.Acked > 0 {
 		c.sb.forget()
 		c.restartRTO()

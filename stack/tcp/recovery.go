@@ -113,7 +113,10 @@ type recoveryState struct {
 	frto
 }
 
-func (c *Conn) sent() *Sent { return &Sent{c} }
+func (c *Conn) sent() *Sent {
+	c.views.sent.c = c
+	return &c.views.sent
+}
 
 // recoverOnAck is what an acknowledgment means for recovery and the window.
 func (c *Conn) recoverOnAck(a *Ack) {

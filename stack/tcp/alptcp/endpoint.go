@@ -37,6 +37,7 @@ type endpoint struct {
 	place    int       // in parent.half; guarded by parent.mu
 	timer    tcpip.Timer
 	timerAt  time.Duration
+	clock    time.Duration // the time since the endpoint was locked; 0: not read yet
 	bound    bool
 	started  bool // the connection has been opened
 	closed   bool // the user has closed
@@ -119,7 +120,10 @@ func (b *inbox) take() []arrived {
 
 // lock and unlock bracket everything that touches the connection. What arrived
 // meanwhile is dealt with before the endpoint is let go.
-func (e *endpoint) lock() { e.mu.Lock() }
+func (e *endpoint) lock() {
+	e.mu.Lock()
+	e.clock = 0
+}
 
 func (e *endpoint) unlock() {
 	for {
@@ -165,32 +169,52 @@ func (e *endpoint) HandleError(err stack.TransportError, pkt *stack.PacketBuffer
 }
 
 func (e *endpoint) handle(a *arrived) {
-	e.stirred = true
+	e.stirred, e.clock = true, 0
 	if a.pkt == nil {
 		e.icmp(a)
 		return
 	}
-	var data [4]tcp.Chunk
-	s := tcp.Segment{Data: data[:0]}
+	in := segments.Get().(*received)
+	defer in.free()
+	s := &in.seg
 	count := &e.p.counts
-	if !parse(a.pkt, &s, e.listen == nil) {
+	if !parse(a.pkt, s, e.listen == nil) {
 		count.ChecksumErrors.Increment()
 		count.InvalidSegmentsReceived.Increment()
 		return
 	}
 	count.ValidSegmentsReceived.Increment()
 	if e.listen != nil {
-		e.arrive(a, &s)
+		e.arrive(a, s)
 		return
 	}
 	switch {
 	case !e.started || e.conn.State() == tcp.Closed:
-		e.p.reset(a.id, a.pkt, &s)
-	case e.conn.Reusable(&s):
+		e.p.reset(a.id, a.pkt, s)
+	case e.conn.Reusable(s):
 		e.reopened(a)
 	default:
-		e.conn.Input(&s)
+		e.conn.Input(s)
 	}
+}
+
+// received is a segment with room for its payload's pieces.
+type received struct {
+	seg  tcp.Segment
+	data [4]tcp.Chunk
+}
+
+// segments are those not in use.
+var segments = sync.Pool{New: func() any {
+	r := new(received)
+	r.seg.Data = r.data[:0]
+	return r
+}}
+
+func (r *received) free() {
+	clear(r.data[:])
+	r.seg = tcp.Segment{Data: r.data[:0]}
+	segments.Put(r)
 }
 
 func (e *endpoint) icmp(a *arrived) {
@@ -245,8 +269,14 @@ func (e *endpoint) state() gtcp.EndpointState {
 
 // The environment of the connection.
 
-// Now implements tcp.Env.
-func (e *endpoint) Now() time.Duration { return e.p.now() }
+// Now implements tcp.Env: the clock is read once for all that is done under one
+// lock.
+func (e *endpoint) Now() time.Duration {
+	if e.clock == 0 {
+		e.clock = e.p.now()
+	}
+	return e.clock
+}
 
 // Send implements tcp.Env.
 func (e *endpoint) Send(s *tcp.Segment) {

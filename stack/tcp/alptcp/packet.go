@@ -19,17 +19,16 @@ func parse(pkt *stack.PacketBuffer, s *tcp.Segment, payload bool) bool {
 	if _, ok := tcp.ParseHeader(hdr, s); !ok {
 		return false
 	}
-	net := pkt.Network()
 	size := pkt.Data().Size()
 	if !pkt.RXChecksumValidated {
+		net := pkt.Network()
 		x := header.PseudoHeaderChecksum(number, net.SourceAddress(), net.DestinationAddress(), uint16(len(hdr)+size))
 		x = checksum.Combine(x, pkt.Data().Checksum())
 		if checksum.Checksum(hdr, x) != 0xffff {
 			return false
 		}
 	}
-	tos, _ := net.TOS()
-	s.ECN = tcp.ECN(tos & 3)
+	s.ECN = ecnOf(pkt.NetworkHeader().Slice())
 	s.DataLen = size
 	if payload && size > 0 {
 		b := pkt.Data().ToBuffer()
@@ -43,6 +42,17 @@ func parse(pkt *stack.PacketBuffer, s *tcp.Segment, payload bool) bool {
 		}
 	}
 	return true
+}
+
+// ecnOf is the ECN field of an IP header.
+func ecnOf(ip []byte) tcp.ECN {
+	if len(ip) < 2 {
+		return tcp.NotECT
+	}
+	if ip[0]>>4 == 6 {
+		return tcp.ECN(ip[1] >> 4 & 3)
+	}
+	return tcp.ECN(ip[1] & 3)
 }
 
 // outgoing is how segments of a connection leave.

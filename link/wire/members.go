@@ -3,11 +3,13 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/alptrace/alptrace/internal/park"
 	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/link/internal/mesh"
 	"github.com/alptrace/alptrace/link/internal/rawio"
@@ -23,13 +25,13 @@ const rxBatch = 32
 // members is the goroutine of a Link: it accepts, reads, learns and removes.
 type members struct {
 	l        *Link
-	epfd     int
+	epfd     int // the Lot's
 	listener int
 	paused   time.Time        // when to accept again, after running out of descriptors
 	conns    map[int]*peer    // by descriptor, also those without a name
 	byName   map[string]*peer // those in the table
 	retries  []retry          // sorted by nothing: they are few
-	spin     rawio.Spinner
+	bell     *time.Timer      // rings the Lot when retries are due
 	events   [64]unix.EpollEvent
 	nameless int // of conns
 
@@ -55,26 +57,28 @@ const (
 )
 
 // newMembers listens, and connects to all members.
-func newMembers(l *Link) (m *members, err error) {
-	m = &members{l: l, epfd: -1, listener: -1, conns: map[int]*peer{}, byName: map[string]*peer{}, spin: rawio.Spinner{Max: max(l.spin, 0)}}
+func newMembers(l *Link) (_ *members, err error) {
+	m := &members{l: l, listener: -1, conns: map[int]*peer{}, byName: map[string]*peer{}}
 	defer func() {
 		if err != nil {
 			m.teardown()
+			if l.lot != nil {
+				_ = l.lot.Close()
+			}
 		}
 	}()
 	if m.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
-	if l.waker, err = rawio.NewWaker(); err != nil {
+	if l.lot, err = park.New(m.epfd, "epoll"); err != nil {
+		_ = unix.Close(m.epfd)
 		return nil, err
 	}
 	if m.listener, l.self, err = l.dir.listen(); err != nil {
 		return nil, err
 	}
-	for _, fd := range []int{l.waker.Fd(), m.listener} {
-		if err = m.watch(fd); err != nil {
-			return nil, err
-		}
+	if err = m.watch(m.listener); err != nil {
+		return nil, err
 	}
 	names, err := l.dir.members()
 	if err != nil {
@@ -114,10 +118,8 @@ func (m *members) teardown() {
 	for _, p := range m.conns {
 		p.close()
 	}
-	for _, fd := range []int{m.listener, m.epfd} {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
+	if m.listener >= 0 {
+		_ = unix.Close(m.listener)
 	}
 }
 
@@ -127,59 +129,37 @@ func (m *members) loop() {
 	defer close(l.done)
 	defer l.dir.close()
 	defer m.teardown()
-	ready := 0
-	try := func() bool { ready = m.wait(0); return ready != 0 }
-	for !l.closed.Load() {
-		if ready = 0; m.spin.Max > 0 && !try() {
-			m.spin.Dry(try)
+	m.bell = time.AfterFunc(0, l.lot.Ring)
+	defer m.bell.Stop()
+	l.lot.Wait(func() bool {
+		for more := true; more; {
+			more = m.serve()
+			m.later()
+			runtime.Gosched() // whoever has been woken by what came
 		}
-		if ready == 0 {
-			ready = m.wait(m.timeout())
-			m.spin.Woken()
-		}
-		if ready < 0 {
-			return
-		}
-		for _, ev := range m.events[:ready] {
-			fd := int(ev.Fd)
-			if fd == m.listener {
-				m.accept()
-			} else if p := m.conns[fd]; p != nil {
-				m.read(p)
-			}
-			if l.closed.Load() {
-				return
-			}
-		}
-		m.later()
-	}
+		return l.closed.Load()
+	})
 }
 
-// wait is epoll_wait(2): the number of events, -1 when it fails.
-func (m *members) wait(ms int) int {
-	n, err := unix.EpollWait(m.epfd, m.events[:], ms)
-	if err != nil {
-		if errors.Is(err, unix.EINTR) {
-			return 0
-		}
-		m.l.log.Warn("wire: delivery ended", "err", err)
-		return -1
+// serve does what there is to do now on every connection; false if there was
+// nothing.
+func (m *members) serve() bool {
+	n, e := rawio.Events(m.epfd, m.events[:])
+	if e != 0 {
+		m.l.log.Warn("wire: delivery ended", "err", e)
 	}
-	return n
-}
-
-// timeout is how long to sleep for the sake of what is due later, ms.
-func (m *members) timeout() int {
-	next := m.paused
-	for _, r := range m.retries {
-		if next.IsZero() || r.at.Before(next) {
-			next = r.at
+	for _, ev := range m.events[:n] {
+		if m.l.closed.Load() {
+			return false
+		}
+		fd := int(ev.Fd)
+		if fd == m.listener {
+			m.accept()
+		} else if p := m.conns[fd]; p != nil {
+			m.read(p)
 		}
 	}
-	if next.IsZero() {
-		return -1
-	}
-	return max(0, int(time.Until(next).Milliseconds())+1)
+	return n > 0
 }
 
 // later does what is due.
@@ -188,7 +168,7 @@ func (m *members) later() {
 		return
 	}
 	now := time.Now()
-	if !m.paused.IsZero() && now.After(m.paused) {
+	if !m.paused.IsZero() && !now.Before(m.paused) {
 		m.paused = time.Time{}
 		_ = m.watch(m.listener)
 	}
@@ -202,6 +182,20 @@ func (m *members) later() {
 	})
 	for _, r := range due {
 		m.dial(r)
+	}
+	m.remind()
+}
+
+// remind has later called again when something is due.
+func (m *members) remind() {
+	next := m.paused
+	for _, r := range m.retries {
+		if next.IsZero() || r.at.Before(next) {
+			next = r.at
+		}
+	}
+	if !next.IsZero() {
+		m.bell.Reset(time.Until(next))
 	}
 }
 

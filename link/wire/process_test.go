@@ -211,25 +211,21 @@ func FuzzExamine(f *testing.F) {
 }
 
 func BenchmarkRTT(b *testing.B) {
-	for name, spin := range map[string]time.Duration{"sleep": 0, "spin": 50 * time.Microsecond} {
-		b.Run(name, func(b *testing.B) {
-			dir := b.TempDir()
-			c := spawn(b, dir)
-			l, err := Open(dir, Options{Spin: spin})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer l.Close()
-			back := make(chan struct{}, 4)
-			_ = l.Start(func([]link.Packet) { back <- struct{}{} })
-			m := &member{Link: l.(*Link)}
-			p := []link.Packet{m.frame(c.mac, []byte{1})}
-			b.ReportAllocs()
-			for b.Loop() {
-				_, _ = l.Send(p)
-				<-back
-			}
-		})
+	dir := b.TempDir()
+	c := spawn(b, dir)
+	l, err := Open(dir, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	back := make(chan struct{}, 4)
+	_ = l.Start(func([]link.Packet) { back <- struct{}{} })
+	m := &member{Link: l.(*Link)}
+	p := []link.Packet{m.frame(c.mac, []byte{1})}
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = l.Send(p)
+		<-back
 	}
 }
 

@@ -35,13 +35,12 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/alptrace/alptrace/internal/park"
 	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/link/internal/mesh"
-	"github.com/alptrace/alptrace/link/internal/rawio"
 )
 
 // Options of a wire; the zero value works.
@@ -55,9 +54,6 @@ type Options struct {
 	// Promiscuous delivers frames for other members too, when they come this
 	// way (unknown unicast).
 	Promiscuous bool
-	// Spin is how long to look for more frames before sleeping, while traffic
-	// flows; 0 is never.
-	Spin time.Duration
 	// Logger hears of members that come and go; nil is silence.
 	Logger *slog.Logger
 }
@@ -77,9 +73,8 @@ type Link struct {
 	net    *mesh.Mesh[*peer]
 	dir    *directory
 	self   string
-	spin   time.Duration
 	log    *slog.Logger
-	waker  *rawio.Waker
+	lot    *park.Lot // of the epoll instance that watches all connections
 	recv   atomic.Pointer[func([]link.Packet)]
 	closed atomic.Bool
 	once   sync.Once
@@ -98,7 +93,7 @@ func Open(dir string, opts Options) (link.Link, error) {
 }
 
 func open(dir string, opts Options) (*Link, error) {
-	l := &Link{log: opts.Logger, spin: opts.Spin, done: make(chan struct{})}
+	l := &Link{log: opts.Logger, done: make(chan struct{})}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
@@ -155,9 +150,8 @@ func (l *Link) Start(recv func(pkts []link.Packet)) error {
 func (l *Link) Close() error {
 	l.once.Do(func() {
 		l.closed.Store(true)
-		l.waker.Wake()
+		_ = l.lot.Close()
 		<-l.done
-		l.waker.Close()
 	})
 	return nil
 }

@@ -334,6 +334,9 @@ func TestDirectory(t *testing.T) {
 	}
 	long := t.TempDir() + strings.Repeat("/a-long-name-of-a-directory", 10)
 	join(t, long, Options{})
+	if _, err := Open("/proc", Options{}); err == nil {
+		t.Error("a socket where there can be none")
+	}
 	if _, err := Open(t.TempDir(), Options{MTU: 10}); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("mtu 10: %v", err)
 	}

@@ -4,8 +4,6 @@ package rawio
 
 import (
 	"errors"
-	"fmt"
-	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -86,40 +84,15 @@ func Poll(fds []unix.PollFd, ms int) (int, error) {
 	return n, err
 }
 
-// Waker is an eventfd that ends a wait in poll or epoll.
-type Waker struct {
-	mu sync.Mutex
-	fd int
-}
-
-// NewWaker makes one; the caller closes it.
-func NewWaker() (*Waker, error) {
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return nil, fmt.Errorf("eventfd: %w", err)
-	}
-	return &Waker{fd: fd}, nil
-}
-
-// Fd is the descriptor to wait for, with POLLIN.
-func (w *Waker) Fd() int { return w.fd }
-
-// Wake makes Fd readable, for good.
-func (w *Waker) Wake() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.fd >= 0 {
-		// The counter only saturates, which is EAGAIN and as good.
-		_, _ = unix.Write(w.fd, []byte{0, 0, 0, 0, 0, 0, 0, 1})
-	}
-}
-
-// Close releases the descriptor; later Wakes do nothing.
-func (w *Waker) Close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.fd >= 0 {
-		_ = unix.Close(w.fd)
-		w.fd = -1
+// Events is epoll_wait(2) without waiting, as [Read].
+func Events(epfd int, events []unix.EpollEvent) (int, unix.Errno) {
+	for {
+		n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
+		if e == 0 {
+			return int(n), 0
+		}
+		if e != unix.EINTR {
+			return 0, e
+		}
 	}
 }

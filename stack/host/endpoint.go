@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/alptrace/alptrace/stack"
+	"github.com/alptrace/alptrace/stack/internal/sockaddr"
 	"golang.org/x/sys/unix"
 )
 
@@ -109,7 +110,7 @@ func (e *Endpoint) Notify(f func()) {
 
 // Bind is bind(2).
 func (e *Endpoint) Bind(a stack.Addr) stack.Errno {
-	return e.do(func(fd int) stack.Errno { return sysBind(fd, encode(a, e.family)) })
+	return e.do(func(fd int) stack.Errno { return sysBind(fd, sockaddr.Encode(a, e.family)) })
 }
 
 // Connect is connect(2) on a non-blocking socket.
@@ -117,7 +118,7 @@ func (e *Endpoint) Connect(a stack.Addr) stack.Errno {
 	if errno := stack.Errno(e.pending.Swap(0)); errno != 0 {
 		return errno
 	}
-	return e.do(func(fd int) stack.Errno { return sysConnect(fd, encode(a, e.family)) })
+	return e.do(func(fd int) stack.Errno { return sysConnect(fd, sockaddr.Encode(a, e.family)) })
 }
 
 // Disconnect is connect(2) with AF_UNSPEC. A stream is reset, as Linux does,
@@ -132,7 +133,7 @@ func (e *Endpoint) Disconnect() stack.Errno {
 		return unix.EBADF
 	}
 	defer e.leave()
-	errno := sysConnect(fd, unspec())
+	errno := sysConnect(fd, sockaddr.Unspec())
 	if errno == 0 {
 		e.pending.Store(0)
 		e.dropIn()
@@ -196,7 +197,7 @@ func (e *Endpoint) LocalAddr() stack.Addr {
 	if errno != 0 {
 		return stack.Addr{}
 	}
-	a, _ := decode(&sa)
+	a, _ := sockaddr.Decode(&sa)
 	return a
 }
 
@@ -211,7 +212,7 @@ func (e *Endpoint) PeerAddr() (stack.Addr, stack.Errno) {
 	if errno != 0 {
 		return stack.Addr{}, errno
 	}
-	a, _ := decode(&sa)
+	a, _ := sockaddr.Decode(&sa)
 	return a, 0
 }
 

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/alptrace/alptrace/stack"
+	"github.com/alptrace/alptrace/stack/internal/sockaddr"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,9 +40,9 @@ func (e *Endpoint) Send(m *stack.Message) (int, stack.Errno) {
 		}
 	}
 	defer e.leave()
-	var sa *sockaddr
+	var sa *sockaddr.Sockaddr
 	if m.HasAddr {
-		sa = encode(m.Addr, e.family)
+		sa = sockaddr.Encode(m.Addr, e.family)
 	}
 	return sysSendmsg(fd, m.Data, m.Control, sa, m.Flags|unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 }
@@ -78,7 +79,7 @@ func (e *Endpoint) recv(m *stack.Message, flags int) stack.Errno {
 		m.Data = append(m.Data[:0], data[:got.n]...)
 	}
 	m.Control = append(m.Control[:0], control[:got.control]...)
-	m.Addr, m.HasAddr = decode(&got.from)
+	m.Addr, m.HasAddr = sockaddr.Decode(&got.from)
 	m.Flags = got.flags & reported
 	return 0
 }

@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"github.com/alptrace/alptrace/stack"
+	"github.com/alptrace/alptrace/stack/internal/sockaddr"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,14 +35,14 @@ func sysClose(fd int) {
 	_, _, _ = unix.Syscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
 }
 
-func sysBind(fd int, sa *sockaddr) stack.Errno {
-	_, _, errno := unix.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&sa.raw)), uintptr(sa.len))
+func sysBind(fd int, sa *sockaddr.Sockaddr) stack.Errno {
+	_, _, errno := unix.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&sa.Raw)), uintptr(sa.Len))
 	return errno
 }
 
-func sysConnect(fd int, sa *sockaddr) stack.Errno {
+func sysConnect(fd int, sa *sockaddr.Sockaddr) stack.Errno {
 	for {
-		_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa.raw)), uintptr(sa.len))
+		_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa.Raw)), uintptr(sa.Len))
 		if errno != unix.EINTR {
 			return errno
 		}
@@ -66,10 +67,10 @@ func sysShutdown(fd, how int) stack.Errno {
 }
 
 // sysName is getsockname(2) or getpeername(2), as trap says.
-func sysName(trap uintptr, fd int) (sockaddr, stack.Errno) {
-	var sa sockaddr
-	sa.len = uint32(unsafe.Sizeof(sa.raw))
-	_, _, errno := unix.RawSyscall(trap, uintptr(fd), uintptr(unsafe.Pointer(&sa.raw)), uintptr(unsafe.Pointer(&sa.len)))
+func sysName(trap uintptr, fd int) (sockaddr.Sockaddr, stack.Errno) {
+	var sa sockaddr.Sockaddr
+	sa.Len = uint32(unsafe.Sizeof(sa.Raw))
+	_, _, errno := unix.RawSyscall(trap, uintptr(fd), uintptr(unsafe.Pointer(&sa.Raw)), uintptr(unsafe.Pointer(&sa.Len)))
 	return sa, errno
 }
 
@@ -134,7 +135,7 @@ func sysWrite(fd int, b []byte) (int, stack.Errno) {
 }
 
 // sysSendmsg sends one message; sa and control may be nil.
-func sysSendmsg(fd int, data, control []byte, sa *sockaddr, flags int) (int, stack.Errno) {
+func sysSendmsg(fd int, data, control []byte, sa *sockaddr.Sockaddr, flags int) (int, stack.Errno) {
 	var (
 		iov unix.Iovec
 		msg unix.Msghdr
@@ -150,8 +151,8 @@ func sysSendmsg(fd int, data, control []byte, sa *sockaddr, flags int) (int, sta
 		msg.SetControllen(len(control))
 	}
 	if sa != nil {
-		msg.Name = (*byte)(unsafe.Pointer(&sa.raw))
-		msg.Namelen = sa.len
+		msg.Name = (*byte)(unsafe.Pointer(&sa.Raw))
+		msg.Namelen = sa.Len
 	}
 	return retry(func() (uintptr, unix.Errno) {
 		n, _, errno := unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), uintptr(flags))
@@ -162,7 +163,7 @@ func sysSendmsg(fd int, data, control []byte, sa *sockaddr, flags int) (int, sta
 // received is what recvmsg(2) says beside the data.
 type received struct {
 	n, control, flags int
-	from              sockaddr // from.len is 0 if there is no address
+	from              sockaddr.Sockaddr // from.Len is 0 if there is no address
 }
 
 // sysRecvmsg receives one message into data and control.
@@ -180,13 +181,13 @@ func sysRecvmsg(fd int, data, control []byte, flags int) (received, stack.Errno)
 	got.n, errno = retry(func() (uintptr, unix.Errno) {
 		msg.Control = unsafe.SliceData(control)
 		msg.SetControllen(len(control))
-		msg.Name = (*byte)(unsafe.Pointer(&got.from.raw))
-		msg.Namelen = uint32(unsafe.Sizeof(got.from.raw))
+		msg.Name = (*byte)(unsafe.Pointer(&got.from.Raw))
+		msg.Namelen = uint32(unsafe.Sizeof(got.from.Raw))
 		n, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), uintptr(flags))
 		return n, errno
 	})
 	got.control = int(msg.Controllen)
 	got.flags = int(msg.Flags)
-	got.from.len = msg.Namelen
+	got.from.Len = msg.Namelen
 	return got, errno
 }

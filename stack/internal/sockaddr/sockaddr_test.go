@@ -1,4 +1,4 @@
-package host
+package sockaddr
 
 import (
 	"net/netip"
@@ -27,36 +27,36 @@ func TestSockaddr(t *testing.T) {
 			stack.Addr{IP: ip("fe80::1"), Port: 80, Scope: 3, Flow: 0x12345}},
 	}
 	for _, tt := range tests {
-		sa := encode(tt.addr, tt.family)
-		if sa.len != tt.len {
-			t.Errorf("%s: %d bytes, want %d", tt.name, sa.len, tt.len)
+		sa := Encode(tt.addr, tt.family)
+		if sa.Len != tt.len {
+			t.Errorf("%s: %d bytes, want %d", tt.name, sa.Len, tt.len)
 		}
-		if got, ok := decode(sa); !ok || got != tt.want {
+		if got, ok := Decode(sa); !ok || got != tt.want {
 			t.Errorf("%s: back comes %v, want %v", tt.name, got, tt.want)
 		}
 	}
-	if _, ok := decode(unspec()); ok {
+	if _, ok := Decode(Unspec()); ok {
 		t.Error("AF_UNSPEC is an address")
 	}
 }
 
-// FuzzSockaddr: what decode takes for an address, encode writes again.
+// FuzzSockaddr: what Decode takes for an address, Encode writes again.
 func FuzzSockaddr(f *testing.F) {
 	for _, a := range []stack.Addr{{}, {IP: netip.MustParseAddr("192.0.2.1"), Port: 1}, {IP: netip.MustParseAddr("fe80::1"), Scope: 9}} {
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-			sa := encode(a, family)
-			f.Add(sa.raw[:sa.len])
+			sa := Encode(a, family)
+			f.Add(sa.Raw[:sa.Len])
 		}
 	}
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var sa sockaddr
-		sa.len = uint32(copy(sa.raw[:], b))
-		a, ok := decode(&sa)
+		var sa Sockaddr
+		sa.Len = uint32(copy(sa.Raw[:], b))
+		a, ok := Decode(&sa)
 		if !ok {
 			return
 		}
-		if back, ok := decode(encode(a, int(sa.raw[0])|int(sa.raw[1])<<8)); !ok || back != a {
+		if back, ok := Decode(Encode(a, int(sa.Raw[0])|int(sa.Raw[1])<<8)); !ok || back != a {
 			t.Errorf("%v comes back as %v", a, back)
 		}
 	})

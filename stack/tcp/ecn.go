@@ -71,7 +71,7 @@ func (e *ecnState) receiveExact(c *Conn, s *Segment) {
 }
 
 // mark sets the flags and the codepoint of a segment that goes out. Only new
-// data is ECT (6.1.4, 6.1.5).
+// data carries a codepoint of ECN (6.1.4, 6.1.5).
 func (e *ecnState) mark(s *Segment, newData bool) {
 	if !e.on {
 		return

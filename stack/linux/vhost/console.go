@@ -74,6 +74,10 @@ func (p *Port) kick(int) {
 	}
 }
 
+// Memory is n bytes of the guest's memory at a physical address. It is there once
+// the guest has opened the port, until Close.
+func (p *Port) Memory(addr, n uint64) ([]byte, error) { return p.dev.mem.slice(addr, n) }
+
 // Write gives the guest as much of the buffers, one after the other, as fits,
 // and returns how many bytes that was.
 func (p *Port) Write(bufs ...[]byte) int {

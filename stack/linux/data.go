@@ -64,6 +64,20 @@ func (e *Endpoint) owes(n, much int) int {
 	return n
 }
 
+// owesMessage is owes for a message that costs n. At first the agent receives one
+// message ahead, so that it is the guest's buffer that overflows, and when; the
+// more are taken the more it may. With mu.
+func (e *Endpoint) owesMessage(n int) int {
+	more := min(n, proto.MessageWindow-e.window)
+	e.window += more
+	owed := e.owes(n+more, min(e.window, proto.MessageWindow)/4)
+	e.allowed += owed
+	return owed
+}
+
+// messageCost is what a message takes of the agent's credit.
+func messageCost(m *stack.Message) int { return len(m.Data) + len(m.Control) + proto.MessageCost }
+
 // credit tells the agent that there is room for n bytes more.
 func (e *Endpoint) credit(n int) {
 	if n > 0 {
@@ -172,7 +186,13 @@ func (e *Endpoint) Recv(m *stack.Message) stack.Errno {
 		return errno
 	}
 	if len(e.msgs) == 0 {
+		ask := e.unsure
+		e.unsure = false
 		e.mu.Unlock()
+		if ask { // what there is comes before the answer
+			e.call(proto.CallQueued, 0, 0, nil)
+			return e.Recv(m)
+		}
 		return unix.EAGAIN
 	}
 	got := e.msgs[0]
@@ -180,7 +200,7 @@ func (e *Endpoint) Recv(m *stack.Message) stack.Errno {
 	if e.msgs = e.msgs[1:]; len(e.msgs) == 0 {
 		e.msgs = nil
 	}
-	owed := e.owes(len(got.Data)+len(got.Control)+proto.MessageCost, proto.MessageWindow/4)
+	owed := e.owesMessage(messageCost(&got))
 	e.mu.Unlock()
 	e.credit(owed)
 	m.Data = append(m.Data[:0], got.Data...)

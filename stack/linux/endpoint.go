@@ -36,8 +36,11 @@ type Endpoint struct {
 	in       []byte // received, from head on
 	head     int
 	msgs     []stack.Message
-	owed     int // taken from in or msgs, not told to the agent
-	unsent   int // given to the agent, not taken by the socket
+	owed     int  // taken from in or msgs, not told to the agent
+	window   int  // of messages: how far ahead of Recv the agent may receive
+	allowed  int  // of messages: the agent's credit, as far as is known here
+	unsure   bool // of messages: the agent's credit was used up, there may be more
+	unsent   int  // given to the agent, not taken by the socket
 	local    stack.Addr
 
 	names         [2]netip.AddrPort // for samples, once named
@@ -59,6 +62,8 @@ func (e *Endpoint) deliver(f ring.Frame, p []byte) {
 	case proto.OpMessage:
 		if m, ok := parseMessage(p); ok {
 			e.msgs = append(e.msgs, m)
+			e.allowed -= messageCost(&m)
+			e.unsure = e.allowed <= 0
 		}
 	case proto.OpEvent:
 		errno, mask, flags, _, ok := proto.ParseArgs(p)
@@ -147,9 +152,6 @@ func (e *Endpoint) takePending() stack.Errno {
 
 // Connect is connect(2) on a non-blocking socket.
 func (e *Endpoint) Connect(a stack.Addr) stack.Errno {
-	if errno := e.takePending(); errno != 0 {
-		return errno
-	}
 	if e.stream {
 		// Before the agent's answer there may be events of the connection.
 		e.mu.Lock()
@@ -161,6 +163,11 @@ func (e *Endpoint) Connect(a stack.Addr) stack.Errno {
 			e.mu.Lock()
 			e.open = false
 			e.mu.Unlock()
+		}
+		if errno == unix.ECONNABORTED { // unless the agent has taken the error
+			if pending := e.takePending(); pending != 0 {
+				return pending
+			}
 		}
 		return errno
 	}

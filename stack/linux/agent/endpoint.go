@@ -110,7 +110,7 @@ func (a *agent) socket(f ring.Frame, family, typ, protocol int) {
 		a.reply(f, errno, 0, proto.MaskUnknown, nil)
 		return
 	}
-	ep := &endpoint{id: f.ID, fd: fd, mode: messages, credit: proto.MessageWindow, mask: unix.POLLOUT}
+	ep := &endpoint{id: f.ID, fd: fd, mode: messages, credit: 1, mask: unix.POLLOUT}
 	if typ == unix.SOCK_STREAM {
 		ep.mode, ep.credit, ep.mask = fresh, proto.Window, unix.POLLOUT|unix.POLLHUP
 	}

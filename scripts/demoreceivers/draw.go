@@ -13,6 +13,7 @@ import (
 	"github.com/google/gopacket/layers"
 	"github.com/google/gopacket/pcapgo"
 	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
@@ -42,6 +43,7 @@ const (
 
 // run takes words without "=", which begin a panel, and FILE=LABEL, lines of it.
 func (d *drawing) run(args []string) error {
+	plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"}
 	var panels []*plot.Plot
 	lines := 0
 	var end, top float64
@@ -52,8 +54,8 @@ func (d *drawing) run(args []string) error {
 			p.Title.Text = a
 			p.Title.Padding = vg.Points(4)
 			p.X.Label.Text, p.Y.Label.Text = "time since the SYN, s", "received in order, MB"
-			p.Legend.Top, p.Legend.Left = false, false
-			p.Legend.Padding = vg.Points(2)
+			p.Legend.Top, p.Legend.Left = true, true
+			p.Legend.Padding, p.Legend.XOffs = vg.Points(2), vg.Points(4)
 			p.Legend.TextStyle.Font.Size = vg.Points(9)
 			p.Add(plotter.NewGrid())
 			panels = append(panels, p)
@@ -83,7 +85,11 @@ func (d *drawing) run(args []string) error {
 	if d.most > 0 {
 		end = min(end, d.most)
 	}
-	for _, p := range panels {
+	for i, p := range panels {
+		if i > 0 { // the lines are the same in all
+			p.Legend = plot.NewLegend()
+			p.Y.Label.Text = ""
+		}
 		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, end*1.02, 0, top*1.04
 	}
 	return d.write(panels)
@@ -151,10 +157,26 @@ func sequence(file string) (plotter.XYs, error) {
 			}
 		}
 	}
+	xy = thin(xy)
 	if len(xy) < 2 {
 		return nil, errors.New("no transfer in it")
 	}
 	return xy, nil
+}
+
+// thin leaves out what a step of a quarter of a percent of the height hides.
+func thin(xy plotter.XYs) plotter.XYs {
+	if len(xy) == 0 {
+		return nil
+	}
+	out, last := xy[:1:1], xy[len(xy)-1]
+	for i, p := range xy[1:] {
+		gap := i+2 < len(xy) && xy[i+2].X-p.X > last.X/400
+		if p.Y-out[len(out)-1].Y > last.Y/400 || gap || p == last {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // ranges has what arrived out of order: lengths by where they begin.

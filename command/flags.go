@@ -26,6 +26,7 @@ type options struct {
 	overlayOptions
 	engine  string
 	tcp     string // as --tcp
+	mapTCP  string // the protocol that sockets of TCP get
 	impair  impair.Config
 	rec     records
 	trace   string
@@ -43,6 +44,7 @@ const noValue = "-"
 
 type rawFlags struct {
 	net, engine, tcp, trace string
+	mapTCP                  string // as --map
 	rec                     recordFlags
 	overlayOptions
 	ui                       string
@@ -66,6 +68,7 @@ func flagSet(r *rawFlags) *pflag.FlagSet {
 	f.StringVar(&r.rootd, "rootd", proto.DefaultSocket, "host: where rootd listens, as the path of a `SOCKET`")
 	f.StringVar(&r.engine, "engine", "netstack", "the `ENGINE` that serves the sockets: netstack or host")
 	tcpFlag(f, &r.tcp)
+	mapFlag(f, &r.mapTCP)
 	f.StringVar(&r.impair.both, "impair", "", "make the network worse, both ways, as \"delay=50ms loss=1%\": words of `SPEC` (docs/impair.md)")
 	f.StringVar(&r.impair.in, "impair-in", "", "what is received only: `SPEC`")
 	f.StringVar(&r.impair.out, "impair-out", "", "what is sent only: `SPEC`")
@@ -123,6 +126,9 @@ func (o *options) check(r *rawFlags) error {
 		return fmt.Errorf("--engine %q: want netstack or host", o.engine)
 	}
 	if err := o.checkTCP(); err != nil {
+		return err
+	}
+	if err := o.checkMap(r.mapTCP); err != nil {
 		return err
 	}
 	for _, s := range r.addrs {

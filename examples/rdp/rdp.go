@@ -48,6 +48,7 @@ const (
 	version   = 1
 
 	syn, ack, fin, rst byte = 1, 2, 4, 8
+	gap                byte = 16 // with ack: something later has come
 )
 
 // What else is fixed.
@@ -122,7 +123,7 @@ func (c *conn) Receive(pkt []byte) {
 	case c.rcv == 0:
 		return // no data before a SYN
 	}
-	if flags&ack == 0 || !c.acknowledged(ackNo-c.first, wnd, len(pkt) == headerLen && flags&(syn|fin) == 0) {
+	if flags&ack == 0 || !c.acknowledged(ackNo-c.first, wnd, flags&gap != 0) {
 		return
 	}
 	if flags&syn != 0 {
@@ -145,8 +146,8 @@ func (c *conn) reset(flags byte, seq, ackNo uint32) {
 }
 
 // acknowledged takes an acknowledgment of what comes before una; false if it is
-// of what was never sent. A bare one says nothing else.
-func (c *conn) acknowledged(una, wnd uint32, bare bool) bool {
+// of what was never sent. With hole the peer lacks una and has later packets.
+func (c *conn) acknowledged(una, wnd uint32, hole bool) bool {
 	if una > c.top || una == 0 {
 		return false
 	}
@@ -154,7 +155,7 @@ func (c *conn) acknowledged(una, wnd uint32, bare bool) bool {
 	switch {
 	case una > c.una:
 		c.progress(una)
-	case una == c.una && bare && wnd == c.window && c.una < c.top:
+	case una == c.una && hole && c.una < c.top:
 		if c.dups++; c.dups == dupAcks && c.una >= c.recover {
 			c.lost()
 			c.cwnd = c.ssthresh
@@ -253,7 +254,11 @@ func (c *conn) data(seq uint32, p []byte, last bool) {
 			c.s.PeerEnded()
 		}
 	}
-	c.sendAck()
+	if int32(seq-c.rcv) > 0 {
+		c.packet(ack|gap, c.nxt, nil)
+	} else {
+		c.sendAck()
+	}
 }
 
 // Written is called when there is more to send, or the end.

@@ -65,6 +65,16 @@ func newNetwork(o *options, pg *page, rec *recorder, log *slog.Logger) (*network
 		worse.Close()
 		return nil, err
 	}
+	if o.isLinux() {
+		if n.engine, err = newLinux(o, l, &cfg, log); err != nil {
+			if l != nil {
+				l.Close()
+			}
+			return nil, err
+		}
+		rec.follow(n)
+		return n, nil
+	}
 	if l != nil {
 		cfg.Links = []link.Link{l}
 	}

@@ -1,7 +1,9 @@
 package netstack
 
 import (
+	"cmp"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 
 	"github.com/alptrace/alptrace/link"
+	"github.com/alptrace/alptrace/stack"
 )
 
 // icmpAbout is the error that a router sends about packet b.
@@ -144,10 +147,72 @@ func TestEstablishedICMP(t *testing.T) {
 	must(t, "SO_ERROR", client.TakeError(), 0)
 }
 
-// halfConnected is a socket whose SYN, which it returns, has gone out by la.
-func halfConnected(t *testing.T, family int, to string) (*testSock, *pipeLink, []byte) {
+// TestDatagramICMP: without IP_RECVERR a connected datagram socket hears of hard
+// errors, one that is not connected of none (udp_err, ping_err).
+func TestDatagramICMP(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		family    int
+		proto     int
+		to        string
+		typ, code uint8
+		want      unix.Errno // 0: none
+	}{
+		{"net unreachable", unix.AF_INET, 0, "10.1.0.2:80", 3, 0, 0},
+		{"host unreachable", unix.AF_INET, 0, "10.1.0.2:80", 3, 1, 0},
+		{"protocol unreachable", unix.AF_INET, 0, "10.1.0.2:80", 3, 2, unix.ENOPROTOOPT},
+		{"port unreachable", unix.AF_INET, 0, "10.1.0.2:80", 3, 3, unix.ECONNREFUSED},
+		{"source isolated, mapped", unix.AF_INET6, 0, "[::ffff:10.1.0.2]:80", 3, 8, unix.ENONET},
+		{"prohibited", unix.AF_INET, 0, "10.1.0.2:80", 3, 13, unix.EHOSTUNREACH},
+		{"time to live", unix.AF_INET, 0, "10.1.0.2:80", 11, 0, 0},
+		{"parameter problem", unix.AF_INET, 0, "10.1.0.2:80", 12, 0, unix.EPROTO},
+		{"echo, port unreachable", unix.AF_INET, unix.IPPROTO_ICMP, "10.1.0.2:0", 3, 3, unix.ECONNREFUSED},
+		{"echo, host unreachable", unix.AF_INET, unix.IPPROTO_ICMP, "10.1.0.2:0", 3, 1, 0},
+		{"no route 6", unix.AF_INET6, 0, "[fd01::2]:80", 1, 0, 0},
+		{"prohibited 6", unix.AF_INET6, 0, "[fd01::2]:80", 1, 1, unix.EACCES},
+		{"port unreachable 6", unix.AF_INET6, 0, "[fd01::2]:80", 1, 4, unix.ECONNREFUSED},
+		{"hop limit 6", unix.AF_INET6, 0, "[fd01::2]:80", 3, 0, 0},
+	} {
+		for _, connected := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/connected=%v", c.name, connected), func(t *testing.T) {
+				e, la, lb := behindRouter(t)
+				s := socket(t, e, c.family, unix.SOCK_DGRAM, c.proto)
+				echo := []byte{8, 0, 0, 0, 0, 0, 0, 1}
+				m := &stack.Message{Data: echo, Addr: addr(c.to), HasAddr: !connected}
+				if connected {
+					must(t, "connect", s.Connect(addr(c.to)), 0)
+				}
+				_, err := s.Send(m)
+				must(t, "send", err, 0)
+				proto := cmp.Or(c.proto, unix.IPPROTO_UDP)
+				la.queue <- [][]byte{icmpAbout(outgoing(t, lb, byte(proto)), c.typ, c.code)}
+				la.meta <- link.Offload{}
+				la.settled()
+				want := c.want
+				if !connected {
+					want = 0
+				}
+				if r := s.Readiness() & unix.POLLERR; (r != 0) != (want != 0) {
+					t.Errorf("readiness %#x", s.Readiness())
+				}
+				must(t, "SO_ERROR", s.TakeError(), want)
+				must(t, "SO_ERROR again", s.TakeError(), 0)
+				if !connected {
+					return
+				}
+				must(t, "disconnect", s.Disconnect(), 0)
+				if len(e.errs.list()) != 0 {
+					t.Error("a socket that is not connected is watched")
+				}
+			})
+		}
+	}
+}
+
+// behindRouter is an engine with la, which leads by a router to anywhere.
+func behindRouter(t *testing.T) (e *Engine, la, lb *pipeLink) {
 	t.Helper()
-	la, lb := newPipe(link.IP, false)
+	la, lb = newPipe(link.IP, false)
 	e, err := New(Config{
 		Links:    []link.Link{la},
 		Addrs:    []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00::1/64")},
@@ -157,17 +222,31 @@ func halfConnected(t *testing.T, family int, to string) (*testSock, *pipeLink, [
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Close() })
+	return e, la, lb
+}
+
+// halfConnected is a socket whose SYN, which it returns, has gone out by la.
+func halfConnected(t *testing.T, family int, to string) (*testSock, *pipeLink, []byte) {
+	t.Helper()
+	e, la, lb := behindRouter(t)
 	s := socket(t, e, family, unix.SOCK_STREAM, 0)
 	must(t, "connect", s.Connect(addr(to)), unix.EINPROGRESS)
+	return s, la, outgoing(t, lb, unix.IPPROTO_TCP)
+}
+
+// outgoing is the next packet of a protocol that comes out at lb.
+func outgoing(t *testing.T, lb *pipeLink, proto byte) []byte {
+	t.Helper()
 	deadline := time.After(patience)
 	for {
 		select {
 		case bufs := <-lb.queue:
-			if <-lb.meta; bufs[0][9] == unix.IPPROTO_TCP || bufs[0][6] == unix.IPPROTO_TCP {
-				return s, la, bufs[0]
+			b := bufs[0]
+			if <-lb.meta; b[0]>>4 == 4 && b[9] == proto || b[0]>>4 == 6 && b[6] == proto {
+				return b
 			}
 		case <-deadline:
-			t.Fatal("no SYN in time")
+			t.Fatal("no packet in time")
 		}
 	}
 }

@@ -331,7 +331,7 @@ func (e *Engine) Socket(family, typ, protocol int) (stack.Endpoint, stack.Errno)
 
 // newEndpoint makes an endpoint and its number; nil when the engine is closed.
 func (e *Engine) newEndpoint(family, typ int) *Endpoint {
-	ep := &Endpoint{engine: e, id: e.nextID.Add(1), family: family, typ: typ, stream: typ == unix.SOCK_STREAM, allowed: 1}
+	ep := &Endpoint{engine: e, id: e.nextID.Add(1), family: family, typ: typ, stream: typ == unix.SOCK_STREAM}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.dead || e.closing.Load() {

@@ -16,7 +16,7 @@ func (c *Conn) output() {
 	c.refreshWindow()
 	c.restartAfterIdle()
 	for c.pace.ready(c) {
-		if c.sb.lost > 0 && c.retransmitLost() {
+		if c.sb.lost > 0 && !c.recovery.frtoNew && c.retransmitLost() {
 			continue
 		}
 		if !c.sendNew() {

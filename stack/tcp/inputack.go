@@ -170,6 +170,11 @@ func (c *Conn) processAck(s *Segment) {
 func (c *Conn) delivered(r *record, a *Ack, now time.Duration) {
 	n := r.len()
 	a.Delivered += n
+	segs := uint32(max((n+c.snd.mss-1)/max(c.snd.mss, 1), 1))
+	c.segs.delivered += segs
+	if a.ECE {
+		c.segs.deliveredCE += segs
+	}
 	c.rate.delivered += uint64(n)
 	if r.flags&(everRetrans|recLost) == recLost {
 		a.original = true // and its acknowledgment may have been lost before
@@ -181,6 +186,7 @@ func (c *Conn) delivered(r *record, a *Ack, now time.Duration) {
 		}
 		a.original = true
 	}
+	c.noteOrder(r)
 	c.rate.take(r)
 	c.detector.Delivered(r.view(), now)
 	if r.flags&recProbe != 0 {

@@ -153,10 +153,7 @@ func moduleAround(dir string) (root, path string, err error) {
 }
 
 // modFile is what is of interest in a go.mod.
-type modFile struct {
-	Module struct{ Path string }
-	Go     string // version
-}
+type modFile struct{ Module struct{ Path string } }
 
 func readMod(file string) (m modFile, err error) {
 	out, err := exec.Command("go", "mod", "edit", "-json", file).Output()
@@ -228,11 +225,12 @@ func main() { command.Main() }
 // writeBuild writes the workspace: a main package, and a go.work that puts it
 // together with the source and the packages. It gives the file for -overlay.
 func writeBuild(tmp, source string, adds []addition) (overlay string, err error) {
-	mod, err := readMod(filepath.Join(source, "go.mod"))
+	// A workspace needs the latest Go that its modules do: the one there is.
+	out, err := exec.Command("go", "env", "GOVERSION").Output()
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("go env GOVERSION: %w", err)
 	}
-	version := mod.Go
+	version := strings.TrimPrefix(strings.TrimSpace(string(out)), "go")
 	files := make(map[string]string)
 	replace := make(map[string]string)
 	uses := []string{"./mytrace", source}

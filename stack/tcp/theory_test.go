@@ -57,11 +57,12 @@ func every(n int) func(*tcp.Segment) bool {
 // Macroscopic Behavior of the TCP Congestion Avoidance Algorithm", 1997), with an
 // acknowledgment for every segment.
 func TestMathis(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int{100, 1000} {
 		p := tcptest.NewPair(1, wide("reno"), func() *tcp.Config { c := wide("reno"); c.AckPolicy = "every"; return c }())
 		p.AB.Delay, p.BA.Delay = 25*time.Millisecond, 25*time.Millisecond
 		p.AB.Filter = every(n)
-		f := run(t, p, 20*time.Second, 100*time.Second)
+		f := run(t, p, 20*time.Second, 60*time.Second)
 		within(t, "Reno's window", f.Goodput()*0.05/1448, math.Sqrt(1.5*float64(n)), 0.2)
 	}
 }
@@ -70,11 +71,12 @@ func TestMathis(t *testing.T) {
 // (C (3+beta) / (4 (1-beta)))^(1/4) RTT^(3/4) / p^(3/4) (RFC 9438 5.1), where that
 // is more than Reno's.
 func TestCubicWindow(t *testing.T) {
-	for _, n := range []int{1000, 4000} {
+	t.Parallel()
+	for _, n := range []int{4000} {
 		p := tcptest.NewPair(1, wide("cubic"), wide("cubic"))
 		p.AB.Delay, p.BA.Delay = 50*time.Millisecond, 50*time.Millisecond
 		p.AB.Filter = every(n)
-		f := run(t, p, 40*time.Second, 120*time.Second)
+		f := run(t, p, 30*time.Second, 90*time.Second)
 		want := math.Pow(0.4*3.7/(4*0.3), 0.25) * math.Pow(0.1, 0.75) * math.Pow(float64(n), 0.75)
 		within(t, "CUBIC's window", f.Goodput()*0.1/1448, want, 0.2)
 	}
@@ -83,6 +85,7 @@ func TestCubicWindow(t *testing.T) {
 // TestFairness: four equal flows share a bottleneck (Jain, Chiu and Hawe, "A
 // Quantitative Measure of Fairness", 1984).
 func TestFairness(t *testing.T) {
+	t.Parallel()
 	for _, cc := range []string{"reno", "cubic", "abc", "bbr", "dctcp"} {
 		t.Run(cc, func(t *testing.T) {
 			c := wide(cc)
@@ -128,6 +131,7 @@ func TestFairness(t *testing.T) {
 // TestBBRRandomLoss: BBR holds the rate of a link that loses one packet in a
 // hundred, as Reno cannot.
 func TestBBRRandomLoss(t *testing.T) {
+	t.Parallel()
 	share := func(cc string, loss float64) float64 {
 		p := tcptest.NewPair(1, wide(cc), wide(cc))
 		p.AB.Rate, p.AB.Queue, p.AB.Loss = 2_500_000, 100, loss
@@ -144,6 +148,7 @@ func TestBBRRandomLoss(t *testing.T) {
 
 // TestBBRQueue: where CUBIC fills a queue, BBR keeps it short.
 func TestBBRQueue(t *testing.T) {
+	t.Parallel()
 	mean := func(cc string) float64 {
 		p := tcptest.NewPair(1, wide(cc), wide(cc))
 		p.AB.Rate, p.AB.Queue = 1_250_000, 200
@@ -176,6 +181,7 @@ func sampleQueue(p *tcptest.Pair, from time.Duration) func() float64 {
 // TestDCTCPQueue: DCTCP keeps the queue at the marking threshold, and loses
 // nothing.
 func TestDCTCPQueue(t *testing.T) {
+	t.Parallel()
 	c := wide("dctcp")
 	c.ECN = tcp.ECNOn
 	p := tcptest.NewPair(1, c, c)

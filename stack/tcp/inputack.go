@@ -170,6 +170,11 @@ func (c *Conn) processAck(s *Segment) {
 func (c *Conn) delivered(r *record, a *Ack, now time.Duration) {
 	n := r.len()
 	a.Delivered += n
+	segs := uint32(max((n+c.snd.mss-1)/max(c.snd.mss, 1), 1))
+	c.segs.delivered += segs
+	if a.ECE {
+		c.segs.deliveredCE += segs
+	}
 	c.rate.delivered += uint64(n)
 	if r.flags&everRetrans == 0 && r.start.Before(c.recovery.high) {
 		a.original = true
@@ -180,6 +185,7 @@ func (c *Conn) delivered(r *record, a *Ack, now time.Duration) {
 			a.rttSACK = a.RTT
 		}
 	}
+	c.noteOrder(r)
 	c.rate.take(r)
 	c.detector.Delivered(r.view(), now)
 	if r.flags&recProbe != 0 {

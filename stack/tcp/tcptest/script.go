@@ -33,7 +33,7 @@ import (
 //	read N            N bytes are read, as many as there are
 //	shutdown, close, abort
 //	set OPTION VALUE  noDelay, cork, quickack, keepalive, keepidle, keepintvl,
-//	                  keepcnt, usertimeout, sndbuf, rcvbuf, maxseg, linger2: on
+//	                  keepcnt, usertimeout, sndbuf, rcvbuf, maxseg, linger2, rtomax, rtomin, delackmax: on
 //	                  or off, numbers, or seconds
 //	state NAME        the state is NAME (ESTABLISHED, ...)
 //	error NAME        the connection ended with ECONNRESET, ...; 0 for none
@@ -331,6 +331,12 @@ func (s *Script) set(arg []string) {
 		h.SetRecvBuffer(int(n), true)
 	case "maxseg":
 		h.SetMaxSeg(int(n))
+	case "rtomax":
+		h.SetMaxRTO(d)
+	case "rtomin":
+		h.SetMinRTO(d)
+	case "delackmax":
+		h.SetMaxDelayedAck(d)
 	case "linger2":
 		h.SetFINTimeout(d)
 	default:

@@ -13,6 +13,7 @@ import (
 	"github.com/alptrace/alptrace/link/pair"
 	"github.com/alptrace/alptrace/observe/owner"
 	"github.com/alptrace/alptrace/stack/netstack"
+	"github.com/alptrace/alptrace/stack/tcp/alptcp"
 )
 
 // build makes links, then stacks and switches on their ends.
@@ -137,6 +138,11 @@ func (l *Lab) buildNode(n *topo.Node, ends map[*topo.Iface]link.Link) error {
 	}
 	if n.NAT >= 0 {
 		cfg.Masquerade = []int{n.NAT}
+	}
+	if n.TCP != "" {
+		if cfg.TCP, err = alptcp.Parse(n.TCP); err != nil {
+			return err
+		}
 	}
 	e, err := netstack.New(cfg)
 	if err != nil {

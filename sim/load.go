@@ -8,6 +8,7 @@ import (
 	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/link/impair"
 	"github.com/alptrace/alptrace/stack/netstack"
+	"github.com/alptrace/alptrace/stack/tcp/alptcp"
 )
 
 // Load builds a lab. The caller closes what it returns. Errors are those of
@@ -82,6 +83,12 @@ func (s *Sim) addNode(n *topo.Node, ends map[*topo.Iface]*End) error {
 	}
 	for _, r := range n.Routes {
 		cfg.Routes = append(cfg.Routes, netstack.Route{Dst: r.Dst, Via: r.Via, Link: r.Iface})
+	}
+	if n.TCP != "" {
+		var err error
+		if cfg.TCP, err = alptcp.Parse(n.TCP); err != nil {
+			return fmt.Errorf("%s: tcp: %w", n.TCPPos, err)
+		}
 	}
 	if n.Kind == topo.Router && n.NAT >= 0 {
 		cfg.Masquerade = []int{n.NAT}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/alptrace/alptrace/lab/lan"
+	"github.com/alptrace/alptrace/lab/toobig"
 	"github.com/alptrace/alptrace/lab/topo"
 	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/link/impair"
@@ -120,7 +121,7 @@ func (l *Lab) buildNode(n *topo.Node, ends map[*topo.Iface]link.Link) error {
 	for _, i := range n.Ifaces {
 		bare := ends[i]
 		if n.Kind == topo.Router {
-			bare = &tooBigLink{Link: bare, node: n}
+			bare = toobig.Wrap(bare, n)
 		}
 		t := newTap(bare, h.owners, l.log)
 		h.Taps = append(h.Taps, t)

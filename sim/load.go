@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/alptrace/alptrace/lab/toobig"
 	"github.com/alptrace/alptrace/lab/topo"
 	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/link/impair"
@@ -79,6 +80,9 @@ func (s *Sim) addNode(n *topo.Node, ends map[*topo.Iface]*End) error {
 	}
 	cfg := netstack.Config{Forwarding: n.Kind == topo.Router}
 	for i, l := range links {
+		if n.Kind == topo.Router {
+			l = toobig.Wrap(l, n)
+		}
 		cfg.Interfaces = append(cfg.Interfaces, netstack.Interface{Link: l, Addrs: n.Ifaces[i].Addrs})
 	}
 	for _, r := range n.Routes {

@@ -160,6 +160,7 @@ type Traffic struct {
 	Port     uint16        // of the other side
 	Count    int           // flows, at least 1
 	CC       string        // congestion control; "" is the default
+	IP       int           // version of IP: 4 or 6; 0 is 4 where there is a choice
 	Request  int64         // bytes of a request (reqresp), of a message (echo)
 	Response int64         // bytes of a response (reqresp)
 	Interval time.Duration // between requests, or messages

@@ -28,9 +28,10 @@ demo-lab: ## a network of real programs, its live page and its pictures; the sam
 test: ## everything: installs what is needed, then checks, unit tests, transcripts, programs
 	@scripts/test.sh $(SUITES)
 
-bench: build ## ratios to the kernel's own stack: tables, out/bench.svg and out/host/bench.svg (as root)
+bench: build ## ratios to the kernel's own stack, and of one TCP to the other: tables, out/bench.svg, out/host/bench.svg (as root)
 	@$(GO) run ./bench $(BENCHFLAGS)
 	@$(GO) run ./bench -link host -out out/host $(BENCHFLAGS)
+	@$(GO) run ./bench -against "--tcp gvisor" -flags "--tcp alp" -out out/tcp $(BENCHFLAGS)
 
 fuzz: ## every fuzz target for FUZZTIME
 	@scripts/fuzz.sh $(FUZZTIME)

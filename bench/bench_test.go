@@ -90,7 +90,7 @@ func TestReports(t *testing.T) {
 	}, nil), 3, func(string) {})
 
 	var table bytes.Buffer
-	if err := writeTable(rows, &table); err != nil {
+	if err := writeTable(rows, [2]string{"kernel", "alptrace"}, &table); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"2.00..2.00", "<= 3.00", "met", "MISSED", "80.0 µs"} {
@@ -135,7 +135,7 @@ func TestFailure(t *testing.T) {
 	b := &bench{ctx: t.Context(), kernel: side{name: "kernel"}, tested: side{name: "alptrace"}}
 	rows := b.measureAll(fake(nil, errors.New("no luck")), 3, func(string) {})
 	var table bytes.Buffer
-	if err := writeTable(rows, &table); err != nil {
+	if err := writeTable(rows, [2]string{"kernel", "alptrace"}, &table); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(table.String(), "no luck") {

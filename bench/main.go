@@ -22,6 +22,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -32,6 +33,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -57,6 +59,7 @@ type config struct {
 	reps     int
 	only     string
 	native   bool
+	against  string
 	check    bool
 }
 
@@ -73,8 +76,12 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	fs.IntVar(&c.reps, "reps", 5, "repetitions")
 	fs.StringVar(&c.only, "only", "", "measure only what this regular expression matches")
 	fs.BoolVar(&c.native, "native", false, "put the kernel in alptrace's place: every ratio should be 1")
+	fs.StringVar(&c.against, "against", "", "compare with alptrace under these flags in place of the kernel, such as \"--tcp gvisor\"")
 	fs.BoolVar(&c.check, "check", false, "fail if a target is missed")
 	err := fs.Parse(args)
+	if err == nil && c.against != "" && (c.native || c.link != "tun") {
+		err = errors.New("-against is for -link tun, without -native")
+	}
 	if err == nil && c.link != "tun" && c.link != "host" {
 		err = fmt.Errorf("-link %s: neither tun nor host", c.link)
 	}
@@ -101,8 +108,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	defer cleanup()
 	all := plan()
-	if c.link == "host" {
+	switch {
+	case c.link == "host":
 		all = hostPlan()
+	case c.against != "":
+		all = tcpPlan()
 	}
 	groups, err := selected(all, c.only)
 	if err != nil {
@@ -116,7 +126,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return errors.New("interrupted")
 	}
 	fmt.Fprintln(stderr)
-	if err := writeAll(rows, c.out, stdout); err != nil {
+	if err := writeAll(rows, [2]string{b.kernel.name, b.tested.name}, c.out, stdout); err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, "\n%d repetitions, %.0f s; picture and values in %s\n", c.reps, time.Since(begin).Seconds(), c.out)
@@ -202,7 +212,13 @@ func (b *bench) setTested(c *config, dir string) (err error) {
 		wrap = []string{b.alptrace, "--net", "host", "--rootd", b.rootd.socket}
 		b.tested = side{name: "alptrace", ns: b.lab.subject, subject: vethSubject, peer: vethPeer}
 	}
-	b.tested.wrap = append(append(wrap, strings.Fields(c.flags)...), "--")
+	b.tested.wrap = append(append(slices.Clone(wrap), strings.Fields(c.flags)...), "--")
+	if c.against != "" {
+		b.tested.name = c.flags
+		b.kernel = b.tested
+		b.kernel.name = c.against
+		b.kernel.wrap = append(append(wrap, strings.Fields(c.against)...), "--")
+	}
 	return nil
 }
 
@@ -258,6 +274,31 @@ func plan() [][]measurement {
 		[]measurement{{id: "call/read", label: "read of /dev/zero (not trapped)", unit: seconds, want: addedAtMost, once: systemCall("zero", callTime)}},
 		[]measurement{{id: "call/getsockname", label: "getsockname (trapped)", unit: seconds, want: addedAtMost, once: systemCall("getsockname", callTime)}},
 	)
+}
+
+// tcpPlan is the measurements of one TCP against another: the plan's of streams,
+// with targets for the project's own against gVisor's.
+func tcpPlan() [][]measurement {
+	targets := map[string]float64{"rtt/p50": 0.7, "rtt/p99": 0.7, "idle/memory": 1}
+	var kept [][]measurement
+	for _, g := range plan() {
+		var rows []measurement
+		for _, m := range g {
+			kind, _, _ := strings.Cut(m.id, "/")
+			if !slices.Contains([]string{"bulk", "rtt", "conn", "idle"}, kind) || m.id == "idle/served" {
+				continue
+			}
+			m.target = cmp.Or(targets[m.id], 1)
+			if m.id == "idle/memory" {
+				m.want, m.alone = ratioAtMost, false
+			}
+			rows = append(rows, m)
+		}
+		if len(rows) > 0 {
+			kept = append(kept, rows)
+		}
+	}
+	return kept
 }
 
 // selected keeps the groups with a row whose id matches the expression.

@@ -15,9 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// writeAll writes the table to w, and the picture and the values into dir.
-func writeAll(rows []row, dir string, w io.Writer) error {
-	if err := writeTable(rows, w); err != nil {
+// writeAll writes the table to w, and the picture and the values into dir. names are
+// of the two sides; a picture is drawn where the first is the kernel.
+func writeAll(rows []row, names [2]string, dir string, w io.Writer) error {
+	if err := writeTable(rows, names, w); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -26,6 +27,9 @@ func writeAll(rows []row, dir string, w io.Writer) error {
 	for name, write := range map[string]func([]row, io.Writer) error{
 		"bench.json": writeJSON, "bench.txt": writeGoBench, "bench.svg": writePicture,
 	} {
+		if name == "bench.svg" && names[0] != "kernel" {
+			continue
+		}
 		if err := writeFile(filepath.Join(dir, name), rows, write); err != nil {
 			return err
 		}
@@ -45,10 +49,10 @@ func writeFile(path string, rows []row, write func([]row, io.Writer) error) erro
 	return f.Close()
 }
 
-// writeTable writes the rows, aligned.
-func writeTable(rows []row, w io.Writer) error {
+// writeTable writes the rows, aligned. names are of the two sides.
+func writeTable(rows []row, names [2]string, w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "measurement\tkernel\talptrace\tratio\tleast..most\ttarget\t")
+	fmt.Fprintf(t, "measurement\t%s\t%s\tratio\tleast..most\ttarget\t\n", names[0], names[1])
 	fmt.Fprintln(t, "-----------\t------\t--------\t-----\t-----------\t------\t")
 	for i := range rows {
 		r := &rows[i]

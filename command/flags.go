@@ -24,8 +24,10 @@ type options struct {
 	publish  []relay.Publish
 	rootd    string // the socket of rootd
 	overlayOptions
+	linuxOptions
 	engine  string
 	tcp     string // as --tcp
+	mapTCP  string // the protocol that sockets of TCP get
 	impair  impair.Config
 	rec     records
 	trace   string
@@ -43,8 +45,10 @@ const noValue = "-"
 
 type rawFlags struct {
 	net, engine, tcp, trace string
+	mapTCP                  string // as --map
 	rec                     recordFlags
 	overlayOptions
+	linuxOptions
 	ui                       string
 	rootd                    string
 	addrs, gateways, publish []string
@@ -64,8 +68,10 @@ func flagSet(r *rawFlags) *pflag.FlagSet {
 	f.StringArrayVar(&r.gateways, "gw", nil, "default gateway `ADDR` (repeatable)")
 	f.StringArrayVar(&r.publish, "publish", nil, "relay: a port of the host leads to one of the stack: `SPEC` is [ADDR:]HOSTPORT[:PORT][/udp] (repeatable)")
 	f.StringVar(&r.rootd, "rootd", proto.DefaultSocket, "host: where rootd listens, as the path of a `SOCKET`")
-	f.StringVar(&r.engine, "engine", "netstack", "the `ENGINE` that serves the sockets: netstack or host")
+	f.StringVar(&r.engine, "engine", "netstack", "the `ENGINE` that serves the sockets: netstack, host, linux=KERNEL or linux:TREE (docs/linux-engine.md)")
+	linuxFlags(f, &r.linuxOptions)
 	tcpFlag(f, &r.tcp)
+	mapFlag(f, &r.mapTCP)
 	f.StringVar(&r.impair.both, "impair", "", "make the network worse, both ways, as \"delay=50ms loss=1%\": words of `SPEC` (docs/impair.md)")
 	f.StringVar(&r.impair.in, "impair-in", "", "what is received only: `SPEC`")
 	f.StringVar(&r.impair.out, "impair-out", "", "what is sent only: `SPEC`")
@@ -87,7 +93,7 @@ func parse(args []string) (*options, error) {
 	if err := f.Parse(args); err != nil {
 		return nil, fmt.Errorf("%w (try --help)", err)
 	}
-	o := &options{overlayOptions: r.overlayOptions, rootd: r.rootd, engine: r.engine, tcp: r.tcp, trace: r.trace, stats: r.stats, debug: r.debug, version: r.version, argv: f.Args()}
+	o := &options{overlayOptions: r.overlayOptions, linuxOptions: r.linuxOptions, rootd: r.rootd, engine: r.engine, tcp: r.tcp, trace: r.trace, stats: r.stats, debug: r.debug, version: r.version, argv: f.Args()}
 	if r.help {
 		return nil, errHelp
 	}
@@ -119,10 +125,16 @@ func (o *options) check(r *rawFlags) error {
 	default:
 		return fmt.Errorf("--net %q: want auto, host, relay, wire:DIR, udp:LISTEN,PEER..., wg:FILE, tun:NAME, tap:NAME or none", r.net)
 	}
-	if o.engine != "netstack" && o.engine != "host" {
-		return fmt.Errorf("--engine %q: want netstack or host", o.engine)
+	if err := o.checkLinux(); err != nil {
+		return err
+	}
+	if o.engine != "netstack" && o.engine != "host" && o.engine != "linux" {
+		return fmt.Errorf("--engine %q: want netstack, host, linux=KERNEL or linux:TREE", o.engine)
 	}
 	if err := o.checkTCP(); err != nil {
+		return err
+	}
+	if err := o.checkMap(r.mapTCP); err != nil {
 		return err
 	}
 	for _, s := range r.addrs {
@@ -203,6 +215,9 @@ func (o *options) agree() error {
 		case o.impair != impair.Config{}:
 			return errors.New("--engine host has no link to impair: --impair does not apply")
 		}
+	}
+	if err := o.agreeLinux(); err != nil {
+		return err
 	}
 	// Addresses, gateways and published ports of its own are for the relay.
 	if o.net == "auto" && len(o.addrs)+len(o.gateways)+len(o.publish) > 0 {

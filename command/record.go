@@ -89,6 +89,7 @@ func parseSize(s string) (int64, error) {
 // nothing.
 type recorder struct {
 	comment string
+	engine  string // its name
 	owners  *owner.Registry
 	log     *slog.Logger
 
@@ -107,7 +108,7 @@ func openRecorder(o *options, log *slog.Logger) (*recorder, error) {
 	if o.rec.pcap == "" && o.rec.tcpLog == "" {
 		return nil, nil
 	}
-	r := &recorder{comment: strings.Join(o.argv, " "), owners: owner.New(), log: log}
+	r := &recorder{comment: strings.Join(o.argv, " "), engine: o.engine, owners: owner.New(), log: log}
 	if err := r.open(&o.rec); err != nil {
 		r.closeFiles()
 		return nil, err
@@ -207,7 +208,7 @@ func (r *recorder) wrap(l link.Link, n *network) (link.Link, error) {
 	}
 	if r.tcpLog != nil {
 		r.start = time.Now()
-		h := tcplog.Header{Start: r.start, Clock: tcplog.Wall, Engine: "netstack"}
+		h := tcplog.Header{Start: r.start, Clock: tcplog.Wall, Engine: r.engine}
 		h.Host, _ = os.Hostname()
 		begin := tcplog.NewWriter
 		if r.tcpLogLive {

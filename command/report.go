@@ -6,6 +6,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/alptrace/alptrace/link/impair"
 	"github.com/alptrace/alptrace/tracer"
 )
 
@@ -33,7 +34,37 @@ func report(w io.Writer, s *tracer.Stats, t *tracer.Tracer, n *network) {
 	row("packets", fmt.Sprint(st.PacketsIn), fmt.Sprint(st.PacketsOut))
 	row("retransmissions", "", fmt.Sprint(st.Retransmissions))
 	row("sockets", fmt.Sprint(st.Sockets), "")
+	if n.impair != nil {
+		suffered(n.impair.Stats(impair.In), n.impair.Stats(impair.Out), row)
+	}
 	tw.Flush()
+}
+
+// suffered has row called with what an impaired link has done to packets; with
+// that which few links do only if it has been done.
+func suffered(in, out impair.Stats, row func(name, in, out string)) {
+	for _, k := range []struct {
+		name   string
+		always bool
+		of     func(s *impair.Stats) uint64
+	}{
+		{"impaired: lost", true, func(s *impair.Stats) uint64 { return s.DropsLoss }},
+		{"while down", false, func(s *impair.Stats) uint64 { return s.DropsDown }},
+		{"dropped, queue full", true, func(s *impair.Stats) uint64 { return s.DropsQueue }},
+		{"dropped early", true, func(s *impair.Stats) uint64 { return s.DropsEarly }},
+		{"marked", true, func(s *impair.Stats) uint64 { return s.Marks }},
+		{"duplicated", false, func(s *impair.Stats) uint64 { return s.Duplicated }},
+		{"corrupted", false, func(s *impair.Stats) uint64 { return s.Corrupted }},
+		{"reordered", false, func(s *impair.Stats) uint64 { return s.Reordered }},
+		{"refused by the link", false, func(s *impair.Stats) uint64 { return s.DropsRefused }},
+		{"malformed, out of memory", false, func(s *impair.Stats) uint64 { return s.DropsMalformed + s.DropsMemory }},
+		{"still queued", true, func(s *impair.Stats) uint64 { return uint64(s.QueueLen) }},
+		{"still on the way", false, func(s *impair.Stats) uint64 { return uint64(s.InFlight) }},
+	} {
+		if a, b := k.of(&in), k.of(&out); k.always || a != 0 || b != 0 {
+			row(k.name, fmt.Sprint(a), fmt.Sprint(b))
+		}
+	}
 }
 
 // duration is d with three digits and a unit.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
 	"runtime"
 	"slices"
@@ -354,7 +353,7 @@ func rate(t testing.TB, spec string, length time.Duration, large bool) float64 {
 	return float64(bits.Load()) / time.Duration(last.Load()-first.Load()).Seconds()
 }
 
-// TestRealTime: coarse bounds, for any machine; BenchmarkAccuracy has the exact
+// TestRealTime: coarse bounds, for any machine; bench/impair has the exact
 // numbers.
 func TestRealTime(t *testing.T) {
 	if d := delays(t, "delay=10ms", 200, 200, 2000); d[0] < 0 || d[len(d)/10] > 2*time.Millisecond {
@@ -379,65 +378,6 @@ func TestIdle(t *testing.T) {
 	l.mu.Unlock()
 	if armed != never {
 		t.Errorf("the timer is set for %v", armed)
-	}
-}
-
-// BenchmarkAccuracy prints asked against achieved. Each runs once, for a fixed
-// time: go test -bench Accuracy -run '^$'.
-func BenchmarkAccuracy(b *testing.B) {
-	for _, procs := range []int{1, runtime.NumCPU()} {
-		for _, load := range []struct {
-			name          string
-			n, size, rate int
-			delays        []time.Duration
-		}{
-			{"idle", 1000, 200, 1000, []time.Duration{100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond, 200 * time.Millisecond}},
-			{"100Mbps", 16_000, 1500, 8_333, []time.Duration{time.Millisecond, 50 * time.Millisecond}},
-			{"1Gbps", 160_000, 1500, 83_333, []time.Duration{time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond}},
-		} {
-			for _, d := range load.delays {
-				b.Run(fmt.Sprintf("delay=%v/load=%s/procs=%d", d, load.name, procs), func(b *testing.B) {
-					defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-					late := delays(b, "delay="+d.String(), load.n, load.size, load.rate)
-					var sum time.Duration
-					for _, l := range late {
-						sum += l
-					}
-					ms := func(d time.Duration) float64 { return float64(d) / 1e6 }
-					b.ReportMetric(0, "ns/op")
-					b.ReportMetric(ms(d), "asked-ms")
-					b.ReportMetric(ms(d+sum/time.Duration(len(late))), "mean-ms")
-					b.ReportMetric(ms(d+late[len(late)/2]), "median-ms")
-					b.ReportMetric(ms(d+late[len(late)*99/100]), "p99-ms")
-				})
-			}
-		}
-		for _, r := range []string{"1mbit", "10mbit", "100mbit", "500mbit", "1gbit"} {
-			for _, large := range []bool{false, true} {
-				b.Run(fmt.Sprintf("rate=%s/gso=%v/procs=%d", r, large, procs), func(b *testing.B) {
-					defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-					spec := "rate=" + r + " queue=100mb"
-					got, asked := rate(b, spec, 2*time.Second, large), float64(mustParse(b, spec).Rate)
-					b.ReportMetric(0, "ns/op")
-					b.ReportMetric(asked/1e6, "asked-Mbit/s")
-					b.ReportMetric(got/1e6, "got-Mbit/s")
-					b.ReportMetric((got/asked-1)*100, "error-%")
-				})
-			}
-		}
-	}
-	for _, p := range []string{"0.1%", "1%", "10%"} {
-		b.Run("loss="+p, func(b *testing.B) {
-			l, _ := joined(b, "", "loss="+p, false)
-			pkt := []link.Packet{*packet(udp4(100, 1, 0))}
-			const n = 1_000_000
-			for range n {
-				_, _ = l.Send(pkt)
-			}
-			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(mustParse(b, "loss="+p).Loss*100, "asked-%")
-			b.ReportMetric(float64(l.Stats(Out).DropsLoss)/n*100, "got-%")
-		})
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/alptrace/alptrace/internal/park"
 	"github.com/alptrace/alptrace/link"
+	"github.com/alptrace/alptrace/link/internal/linktest"
 	"github.com/alptrace/alptrace/link/internal/mesh"
 )
 
@@ -107,7 +108,7 @@ func TestReplay(t *testing.T) {
 	}
 	dropped := a.Stats().RxDropped
 	again := x.replay(netip.MustParseAddrPort(a.at()))
-	eventually(t, "the repeated are refused", func() bool { return a.Stats().RxDropped >= dropped+uint64(again) })
+	linktest.Eventually(t, "the repeated are refused", func() bool { return a.Stats().RxDropped >= dropped+uint64(again) })
 	if s := a.Stats(); s.Received != n || s.Members != 1 {
 		t.Errorf("%+v", s)
 	}
@@ -116,7 +117,7 @@ func TestReplay(t *testing.T) {
 	_ = b.Close()
 	c := join(t, "127.0.0.1:0", Options{})
 	again = x.replay(netip.MustParseAddrPort(c.at()))
-	eventually(t, "data of the dead is refused", func() bool { return c.Stats().RxDropped >= uint64(again-2) })
+	linktest.Eventually(t, "data of the dead is refused", func() bool { return c.Stats().RxDropped >= uint64(again-2) })
 	if s := c.Stats(); s.Received != 0 || s.Members != 0 {
 		t.Errorf("%+v", s)
 	}
@@ -219,7 +220,7 @@ func TestNewKeys(t *testing.T) {
 	p := b.net.Members()[0]
 	first := p.session.Load()
 	sent := 0
-	eventually(t, "another session", func() bool {
+	linktest.Eventually(t, "another session", func() bool {
 		b.send(t, b.frame(broadcast, []byte("x")))
 		sent++
 		return p.session.Load() != first
@@ -458,7 +459,7 @@ func BenchmarkSend64K(b *testing.B) {
 	y.members(b, 1)
 	drop := func([]link.Packet) {}
 	y.Link.recv.Store(&drop)
-	p := []link.Packet{gsoFrame(x, y.HardwareAddr())}
+	p := []link.Packet{linktest.Segments(x, y.HardwareAddr())}
 	b.SetBytes(65000)
 	b.ReportAllocs()
 	for b.Loop() {

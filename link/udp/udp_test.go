@@ -2,20 +2,19 @@ package udp
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/alptrace/alptrace/link"
+	"github.com/alptrace/alptrace/link/internal/linktest"
 )
 
 var testKey = Key{1, 2, 3}
@@ -23,10 +22,7 @@ var testKey = Key{1, 2, 3}
 // member is a member that keeps what it receives.
 type member struct {
 	*Link
-	mu   sync.Mutex
-	got  [][]byte
-	offs []link.Offload
-	more chan struct{}
+	*linktest.Sink
 }
 
 func join(t testing.TB, spec string, opts Options) *member {
@@ -41,57 +37,19 @@ func join(t testing.TB, spec string, opts Options) *member {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &member{Link: l, more: make(chan struct{}, 1)}
 	t.Cleanup(func() { _ = l.Close() })
-	if err := l.Start(m.recv); err != nil {
-		t.Fatal(err)
-	}
-	return m
+	return &member{l, linktest.Start(t, l)}
 }
 
-func (m *member) recv(pkts []link.Packet) {
-	m.mu.Lock()
-	for i := range pkts {
-		m.got = append(m.got, pkts[i].AppendTo(nil))
-		m.offs = append(m.offs, pkts[i].Offload)
-	}
-	m.mu.Unlock()
-	select {
-	case m.more <- struct{}{}:
-	default:
-	}
-}
-
-// take waits until n frames have come, or a while, and forgets them.
-func (m *member) take(n int) ([][]byte, []link.Offload) {
-	end := time.After(5 * time.Second)
-	for {
-		m.mu.Lock()
-		got, offs := m.got, m.offs
-		if len(got) >= n {
-			m.got, m.offs = nil, nil
-			m.mu.Unlock()
-			return got, offs
-		}
-		m.mu.Unlock()
-		select {
-		case <-m.more:
-		case <-end:
-			return got, offs
-		}
-	}
-}
+func (m *member) take(n int) ([][]byte, []link.Offload) { return m.Take(n, linktest.Patience) }
 
 func (m *member) frame(dst net.HardwareAddr, payload []byte) link.Packet {
-	b := append(append(append([]byte{}, dst...), m.HardwareAddr()...), 0x88, 0xb5) // IEEE 802 local experimental
-	return link.Packet{Bufs: [][]byte{b, payload}}
+	return linktest.Frame(m, dst, payload)
 }
 
 func (m *member) send(t testing.TB, p link.Packet) {
 	t.Helper()
-	if n, err := m.Send([]link.Packet{p}); n != 1 || err != nil {
-		t.Errorf("send: %d, %v", n, err)
-	}
+	linktest.Send(t, m, p)
 }
 
 // at is where the member is, on loopback.
@@ -101,19 +59,10 @@ func (m *member) at() string {
 
 func (m *member) members(t testing.TB, n int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d other members", n), func() bool { return m.Stats().Members == n })
+	linktest.Eventually(t, fmt.Sprintf("%d other members", n), func() bool { return m.Stats().Members == n })
 }
 
-var broadcast = net.HardwareAddr{255, 255, 255, 255, 255, 255}
-
-func eventually(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	for end := time.Now().Add(8 * time.Second); !f(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within 8 s", what)
-		}
-	}
-}
+var broadcast = linktest.Broadcast
 
 // TestThree: two members that know only the first find each other; frames are
 // flooded, then go one way; who leaves is missed at once.
@@ -161,21 +110,6 @@ func TestFirstFrameIsNotLost(t *testing.T) {
 	}
 }
 
-// gsoFrame is 64 KiB of TCP still to be cut, with right headers.
-func gsoFrame(m *member, dst net.HardwareAddr) link.Packet {
-	ip := make([]byte, 40+65000)
-	ip[0], ip[8], ip[9], ip[32], ip[33] = 0x45, 64, 6, 0x50, 0x10
-	copy(ip[12:], []byte{10, 0, 0, 1, 10, 0, 0, 2})
-	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
-	for i := range ip[40:] {
-		ip[40+i] = byte(i * 7)
-	}
-	p := m.frame(dst, ip)
-	p.Bufs[0][12], p.Bufs[0][13] = 8, 0
-	p.Offload = link.Offload{NeedsCsum: true, CsumStart: 34, CsumOffset: 16, GSO: link.GSOTCP4, GSOSize: 1460, HdrLen: 54}
-	return p
-}
-
 // TestSegments: TCP that is to be cut is cut to the MTU, arrives whole and in
 // order, and joined; also where the kernel does not cut datagrams.
 func TestSegments(t *testing.T) {
@@ -187,7 +121,7 @@ func TestSegments(t *testing.T) {
 		a.tx.mu.Lock()
 		a.net.Members()[0].single = single
 		a.tx.mu.Unlock()
-		p := gsoFrame(a, b.HardwareAddr())
+		p := linktest.Segments(a, b.HardwareAddr())
 		a.send(t, p)
 		var data []byte
 		pieces := 0
@@ -229,7 +163,7 @@ func TestRestart(t *testing.T) {
 	_ = a.Close()
 	a2 := join(t, spec+","+b.at(), Options{})
 	a2.members(t, 1)
-	eventually(t, "the new one is known, the old one is not", func() bool {
+	linktest.Eventually(t, "the new one is known, the old one is not", func() bool {
 		p := b.net.Members()
 		return len(p) == 1 && p[0].who.id != [idLen]byte{} && b.reaches(a2)
 	})
@@ -245,12 +179,7 @@ func TestRestart(t *testing.T) {
 // reaches says whether a broadcast arrives.
 func (m *member) reaches(o *member) bool {
 	_, _ = m.Send([]link.Packet{m.frame(broadcast, []byte("there?"))})
-	select {
-	case <-o.more:
-		return true
-	case <-time.After(50 * time.Millisecond):
-		return false
-	}
+	return o.Hears(50 * time.Millisecond)
 }
 
 // TestSilentPeerComesBack: a member that was restarted, knows nobody and is sent
@@ -264,7 +193,7 @@ func TestSilentPeerComesBack(t *testing.T) {
 	_ = a.Close()
 	a2 := join(t, spec, Options{})
 	t0 := time.Now()
-	eventually(t, "met again", func() bool { return b.reaches(a2) })
+	linktest.Eventually(t, "met again", func() bool { return b.reaches(a2) })
 	t.Logf("after %v", time.Since(t0).Round(time.Millisecond))
 }
 
@@ -279,7 +208,7 @@ func TestWrongKey(t *testing.T) {
 	if got, _ := a.take(1); len(got) != 1 || string(got[0][14:]) != "good" {
 		t.Errorf("%q", got)
 	}
-	eventually(t, "initiations refused", func() bool { return a.Stats().RxDropped >= 2 })
+	linktest.Eventually(t, "initiations refused", func() bool { return a.Stats().RxDropped >= 2 })
 	if evil.Stats().Members != 0 || a.Stats().Members != 1 || evil.Stats().RxDropped != 0 {
 		t.Errorf("evil %+v, a %+v", evil.Stats(), a.Stats())
 	}

@@ -15,13 +15,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/alptrace/alptrace/link"
+	"github.com/alptrace/alptrace/link/internal/linktest"
 )
 
 const (
@@ -190,40 +190,7 @@ func TestRedirectDNS(t *testing.T) {
 // end is a link that keeps what it receives.
 type end struct {
 	*Link
-	mu   sync.Mutex
-	got  [][]byte
-	offs []link.Offload
-	more chan struct{}
-}
-
-func (e *end) recv(pkts []link.Packet) {
-	e.mu.Lock()
-	for i := range pkts {
-		e.got = append(e.got, pkts[i].AppendTo(nil))
-		e.offs = append(e.offs, pkts[i].Offload)
-	}
-	e.mu.Unlock()
-	ring(e.more)
-}
-
-// take waits for n packets, or a while.
-func (e *end) take(n int, d time.Duration) ([][]byte, []link.Offload) {
-	limit := time.After(d)
-	for {
-		e.mu.Lock()
-		got, offs := e.got, e.offs
-		if len(got) >= n {
-			e.got, e.offs = nil, nil
-			e.mu.Unlock()
-			return got, offs
-		}
-		e.mu.Unlock()
-		select {
-		case <-e.more:
-		case <-limit:
-			return got, offs
-		}
-	}
+	*linktest.Sink
 }
 
 // keyPair is a private key and its public one, in base64.
@@ -249,11 +216,7 @@ func openText(t testing.TB, text string) *end {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	e := &end{Link: l, more: make(chan struct{}, 1)}
-	if err := l.Start(e.recv); err != nil {
-		t.Fatal(err)
-	}
-	return e
+	return &end{l, linktest.Start(t, l)}
 }
 
 // freePort is a UDP port that nobody has.
@@ -294,35 +257,28 @@ func packet(src, dst string, proto byte, n int) []byte {
 	return b
 }
 
-func send(t testing.TB, e *end, p link.Packet) {
-	t.Helper()
-	if n, err := e.Send([]link.Packet{p}); n != 1 || err != nil {
-		t.Errorf("send: %d, %v", n, err)
-	}
-}
-
 // TestTwoEnds: packets cross both ways, TCP is cut and joined, and what the peer
 // is not allowed to have, or to send, is lost.
 func TestTwoEnds(t *testing.T) {
 	a, b := ends(t, [2]string{keyA, keyA})
 	there := packet("10.9.0.2", "10.9.0.1", 200, 1000)
-	send(t, b, link.Packet{Bufs: [][]byte{there[:7], there[7:]}})
-	if got, _ := a.take(1, 5*time.Second); len(got) != 1 || !bytes.Equal(got[0], there) {
+	linktest.Send(t, b, link.Packet{Bufs: [][]byte{there[:7], there[7:]}})
+	if got, _ := a.Take(1, 5*time.Second); len(got) != 1 || !bytes.Equal(got[0], there) {
 		t.Fatalf("%d packets", len(got))
 	}
-	send(t, b, link.Packet{Bufs: [][]byte{packet("10.9.0.3", "10.9.0.1", 200, 10)}}) // not b's address
+	linktest.Send(t, b, link.Packet{Bufs: [][]byte{packet("10.9.0.3", "10.9.0.1", 200, 10)}}) // not b's address
 	back := packet("10.9.0.1", "10.9.0.2", 200, 1400)
-	send(t, a, link.Packet{Bufs: [][]byte{packet("10.9.0.1", "10.9.0.3", 200, 10)}}) // nobody's
-	send(t, a, link.Packet{Bufs: [][]byte{back}})
-	if got, _ := b.take(1, 5*time.Second); len(got) != 1 || !bytes.Equal(got[0], back) {
+	linktest.Send(t, a, link.Packet{Bufs: [][]byte{packet("10.9.0.1", "10.9.0.3", 200, 10)}}) // nobody's
+	linktest.Send(t, a, link.Packet{Bufs: [][]byte{back}})
+	if got, _ := b.Take(1, 5*time.Second); len(got) != 1 || !bytes.Equal(got[0], back) {
 		t.Fatalf("back: %d packets", len(got))
 	}
 	tcp := packet("10.9.0.1", "10.9.0.2", 6, 20+60000)
 	copy(tcp[20:], []byte{1, 2, 3, 4, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 1, 0, 0, 0, 0})
-	send(t, a, link.Packet{Bufs: [][]byte{slices.Clone(tcp)}, Offload: link.Offload{NeedsCsum: true, CsumStart: 20, CsumOffset: 16, GSO: link.GSOTCP4, GSOSize: 1460, HdrLen: 40}})
+	linktest.Send(t, a, link.Packet{Bufs: [][]byte{slices.Clone(tcp)}, Offload: link.Offload{NeedsCsum: true, CsumStart: 20, CsumOffset: 16, GSO: link.GSOTCP4, GSOSize: 1460, HdrLen: 40}})
 	var data []byte
 	for end := time.Now().Add(5 * time.Second); len(data) < 60000 && time.Now().Before(end); {
-		got, offs := b.take(1, time.Second)
+		got, offs := b.Take(1, time.Second)
 		for i := range got {
 			data = append(data, got[i][40:]...)
 			if !offs[i].CsumValid {
@@ -333,7 +289,7 @@ func TestTwoEnds(t *testing.T) {
 	if !bytes.Equal(data, tcp[40:]) {
 		t.Errorf("%d bytes of TCP", len(data))
 	}
-	if got, _ := a.take(1, 0); len(got) != 0 {
+	if got, _ := a.Take(1, 0); len(got) != 0 {
 		t.Errorf("%d packets that a peer may not send", len(got))
 	}
 	if n, err := a.Send([]link.Packet{{Bufs: [][]byte{packet("10.9.0.1", "10.9.0.2", 200, DefaultMTU)}}}); n != 0 || !errors.Is(err, unix.EMSGSIZE) {
@@ -343,8 +299,8 @@ func TestTwoEnds(t *testing.T) {
 
 func TestWrongKey(t *testing.T) {
 	a, b := ends(t, [2]string{keyA, keyB})
-	send(t, b, link.Packet{Bufs: [][]byte{packet("10.9.0.2", "10.9.0.1", 200, 10)}})
-	if got, _ := a.take(1, 500*time.Millisecond); len(got) != 0 {
+	linktest.Send(t, b, link.Packet{Bufs: [][]byte{packet("10.9.0.2", "10.9.0.1", 200, 10)}})
+	if got, _ := a.Take(1, 500*time.Millisecond); len(got) != 0 {
 		t.Error("a packet of one with another preshared key")
 	}
 }
@@ -353,7 +309,7 @@ func TestOpenAndClose(t *testing.T) {
 	priv, pub := keyPair(t)
 	text := fmt.Sprintf("[Interface]\nPrivateKey=%s\nAddress=10.9.0.1/32\nListenPort=%d\n", priv, freePort(t))
 	e := openText(t, text)
-	if e.Start(e.recv) == nil {
+	if e.Start(func([]link.Packet) {}) == nil {
 		t.Error("started twice")
 	}
 	c, err := ParseConfig("twice.conf", []byte(text))

@@ -9,13 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/alptrace/alptrace/link"
+	"github.com/alptrace/alptrace/link/internal/linktest"
 	"github.com/alptrace/alptrace/link/internal/mesh"
 )
 
 // wake has every child answer, so that its address is known.
 func wake(t testing.TB, m *member, n int) {
 	t.Helper()
-	eventually(t, "members", func() bool { return m.Stats().Members == n })
+	linktest.Eventually(t, "members", func() bool { return m.Stats().Members == n })
 	m.send(t, m.frame(broadcast, []byte("yes")))
 	if got, _ := m.take(n); len(got) != n {
 		t.Fatalf("%d of %d children answer", len(got), n)
@@ -35,7 +36,7 @@ func TestIntegrationProcesses(t *testing.T) {
 	if got, _ := m.take(1); len(got) != 1 || net.HardwareAddr(got[0][6:12]).String() != b.mac.String() {
 		t.Errorf("answer %q", got)
 	}
-	m.send(t, gsoFrame(m, a.mac))
+	m.send(t, linktest.Segments(m, a.mac))
 	if got, offs := m.take(1); len(got) != 1 || len(got[0]) != 65054 || offs[0].GSO != link.GSOTCP4 {
 		t.Errorf("64 KiB there and back: %d, %+v", len(got), offs)
 	}
@@ -43,14 +44,14 @@ func TestIntegrationProcesses(t *testing.T) {
 	if err := a.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "kill seen", func() bool { return m.Stats().Members == 1 })
-	eventually(t, "socket swept", func() bool { return socks(t, dir) == 2 })
+	linktest.Eventually(t, "kill seen", func() bool { return m.Stats().Members == 1 })
+	linktest.Eventually(t, "socket swept", func() bool { return socks(t, dir) == 2 })
 	// One leaves in order.
 	_ = b.in.Close()
 	if err := b.cmd.Wait(); err != nil {
 		t.Error(err)
 	}
-	eventually(t, "leave seen", func() bool { return m.Stats().Members == 0 && socks(t, dir) == 1 })
+	linktest.Eventually(t, "leave seen", func() bool { return m.Stats().Members == 0 && socks(t, dir) == 1 })
 }
 
 func TestIntegrationSweepAtJoin(t *testing.T) {
@@ -80,7 +81,7 @@ func TestIntegrationStopped(t *testing.T) {
 	if _, err := unix.Wait4(a.cmd.Process.Pid, &ws, unix.WUNTRACED, nil); err != nil || !ws.Stopped() {
 		t.Fatalf("stop: %v, %#x", err, ws)
 	}
-	fill := gsoFrame(m, a.mac)
+	fill := linktest.Segments(m, a.mac)
 	var worst, total time.Duration
 	for range 1000 { // 10 s, if each waited
 		t0 := time.Now()
@@ -111,13 +112,13 @@ func TestIntegrationStopped(t *testing.T) {
 	// A member that joins now is not held up either.
 	t0 := time.Now()
 	c := join(t, dir, Options{})
-	eventually(t, "join", func() bool { return m.Stats().Members == 3 && c.Stats().Members == 3 })
+	linktest.Eventually(t, "join", func() bool { return m.Stats().Members == 3 && c.Stats().Members == 3 })
 	t.Logf("joined in %v", time.Since(t0))
 	// The stopped member comes back: what was dropped is lost, the rest works.
 	if err := a.cmd.Process.Signal(unix.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "answer after SIGCONT", func() bool {
+	linktest.Eventually(t, "answer after SIGCONT", func() bool {
 		m.send(t, m.frame(broadcast, []byte("back?")))
 		got, _ := m.take(1)
 		for _, f := range got {
@@ -196,7 +197,7 @@ func FuzzExamine(f *testing.F) {
 	ok := append(make([]byte, link.VnetLen), hw...)
 	ok = append(ok, 2, 0, 0, 0, 0, 2, 8, 0)
 	f.Add(ok)
-	f.Add(append(append([]byte{1, 1, 54, 0, 100, 0, 34, 0, 16, 0}, ok[10:]...), gsoFrame(&member{Link: l}, hw).Bufs[1][:3000]...))
+	f.Add(append(append([]byte{1, 1, 54, 0, 100, 0, 34, 0, 16, 0}, ok[10:]...), linktest.Segments(l, hw).Bufs[1][:3000]...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l.net.Clear()
 		o, ok := m.examine(&peer{name: "x"}, b)
@@ -242,7 +243,7 @@ func BenchmarkSend(b *testing.B) {
 			wake(b, m, 1)
 			p := m.frame(c.mac, make([]byte, bc.size))
 			if bc.size == 0 {
-				p = gsoFrame(m, c.mac)
+				p = linktest.Segments(m, c.mac)
 			}
 			p.Bufs[1][1] = 'n'
 			var pkts []link.Packet

@@ -3,7 +3,6 @@ package wire
 import (
 	"bufio"
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/alptrace/alptrace/link"
+	"github.com/alptrace/alptrace/link/internal/linktest"
 )
 
 const childEnv = "ALPTRACE_WIRE_CHILD"
@@ -92,10 +92,7 @@ func spawn(t testing.TB, dir string) *child {
 // member is a member in this process that keeps what it receives.
 type member struct {
 	*Link
-	mu   sync.Mutex
-	got  [][]byte
-	offs []link.Offload
-	more chan struct{}
+	*linktest.Sink
 }
 
 func join(t testing.TB, dir string, opts Options) *member {
@@ -104,70 +101,22 @@ func join(t testing.TB, dir string, opts Options) *member {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &member{Link: l.(*Link), more: make(chan struct{}, 1)}
 	t.Cleanup(func() { _ = l.Close() })
-	if err := l.Start(m.recv); err != nil {
-		t.Fatal(err)
-	}
-	return m
+	return &member{l.(*Link), linktest.Start(t, l)}
 }
 
-func (m *member) recv(pkts []link.Packet) {
-	m.mu.Lock()
-	for i := range pkts {
-		m.got = append(m.got, pkts[i].AppendTo(nil))
-		m.offs = append(m.offs, pkts[i].Offload)
-	}
-	m.mu.Unlock()
-	select {
-	case m.more <- struct{}{}:
-	default:
-	}
-}
-
-// take waits until n frames have come, or a while, and forgets them.
-func (m *member) take(n int) ([][]byte, []link.Offload) {
-	end := time.After(10 * time.Second)
-	for {
-		m.mu.Lock()
-		got, offs := m.got, m.offs
-		if len(got) >= n {
-			m.got, m.offs = nil, nil
-			m.mu.Unlock()
-			return got, offs
-		}
-		m.mu.Unlock()
-		select {
-		case <-m.more:
-		case <-end:
-			return got, offs
-		}
-	}
-}
+func (m *member) take(n int) ([][]byte, []link.Offload) { return m.Take(n, linktest.Patience) }
 
 func (m *member) frame(dst net.HardwareAddr, payload []byte) link.Packet {
-	b := append(append(append([]byte{}, dst...), m.HardwareAddr()...), 0x88, 0xb5) // IEEE 802 local experimental
-	return link.Packet{Bufs: [][]byte{b, payload}}
+	return linktest.Frame(m, dst, payload)
 }
 
 func (m *member) send(t testing.TB, p link.Packet) {
 	t.Helper()
-	if n, err := m.Send([]link.Packet{p}); n != 1 || err != nil {
-		t.Errorf("send: %d, %v", n, err)
-	}
+	linktest.Send(t, m, p)
 }
 
-var broadcast = net.HardwareAddr{255, 255, 255, 255, 255, 255}
-
-// eventually fails unless f becomes true soon.
-func eventually(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !f(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within 10 s", what)
-		}
-	}
-}
+var broadcast = linktest.Broadcast
 
 func socks(t testing.TB, dir string) int {
 	t.Helper()
@@ -182,7 +131,7 @@ func TestFloodLearnUnicast(t *testing.T) {
 	dir := t.TempDir() + "/w"
 	a, b, c := join(t, dir, Options{}), join(t, dir, Options{}), join(t, dir, Options{})
 	for _, m := range []*member{a, b, c} {
-		eventually(t, "three members", func() bool { return m.Stats().Members == 2 })
+		linktest.Eventually(t, "three members", func() bool { return m.Stats().Members == 2 })
 	}
 	if st, err := os.Stat(dir); err != nil || st.Mode().Perm() != 0o700 {
 		t.Errorf("directory %v, %v", st.Mode(), err)
@@ -206,7 +155,7 @@ func TestFloodLearnUnicast(t *testing.T) {
 	if got, _ := c.take(1); len(got) != 1 {
 		t.Fatalf("unknown unicast: %q", got)
 	}
-	eventually(t, "b ignores it", func() bool { return b.Stats().RxOther == 1 })
+	linktest.Eventually(t, "b ignores it", func() bool { return b.Stats().RxOther == 1 })
 }
 
 func TestSimultaneousJoin(t *testing.T) {
@@ -220,7 +169,7 @@ func TestSimultaneousJoin(t *testing.T) {
 		}
 		wg.Wait()
 		for _, m := range ms {
-			eventually(t, "full mesh", func() bool { return m.Stats().Members == n-1 })
+			linktest.Eventually(t, "full mesh", func() bool { return m.Stats().Members == n-1 })
 		}
 		// Once settled, a broadcast arrives exactly once everywhere.
 		time.Sleep(20 * time.Millisecond)
@@ -239,22 +188,11 @@ func TestSimultaneousJoin(t *testing.T) {
 	}
 }
 
-// gsoFrame is 64 KiB of TCP still to be cut.
-func gsoFrame(m *member, dst net.HardwareAddr) link.Packet {
-	ip := make([]byte, 40+65000)
-	ip[0], ip[9], ip[32] = 0x45, 6, 0x50
-	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
-	p := m.frame(dst, ip)
-	p.Bufs[0][12], p.Bufs[0][13] = 8, 0
-	p.Offload = link.Offload{NeedsCsum: true, CsumStart: 34, CsumOffset: 16, GSO: link.GSOTCP4, GSOSize: 1460, HdrLen: 54}
-	return p
-}
-
 func TestGSOAndMTU(t *testing.T) {
 	dir := t.TempDir()
 	a, b := join(t, dir, Options{}), join(t, dir, Options{})
-	eventually(t, "two members", func() bool { return a.Stats().Members == 1 && b.Stats().Members == 1 })
-	p := gsoFrame(a, b.HardwareAddr())
+	linktest.Eventually(t, "two members", func() bool { return a.Stats().Members == 1 && b.Stats().Members == 1 })
+	p := linktest.Segments(a, b.HardwareAddr())
 	a.send(t, p)
 	got, offs := b.take(1)
 	want := p.Offload
@@ -270,7 +208,7 @@ func TestGSOAndMTU(t *testing.T) {
 	}
 	// A larger segment than the receiver's MTU is dropped there.
 	c := join(t, dir, Options{MTU: 9000})
-	eventually(t, "three members", func() bool { return c.Stats().Members == 2 })
+	linktest.Eventually(t, "three members", func() bool { return c.Stats().Members == 2 })
 	c.send(t, c.frame(b.HardwareAddr(), make([]byte, 5000)))
 	c.send(t, c.frame(b.HardwareAddr(), make([]byte, 1500)))
 	if got, _ := b.take(1); len(got) != 1 || len(got[0]) != 1514 {
@@ -284,7 +222,7 @@ func TestGSOAndMTU(t *testing.T) {
 func TestManyBuffersAndBatches(t *testing.T) {
 	dir := t.TempDir()
 	a, b := join(t, dir, Options{}), join(t, dir, Options{})
-	eventually(t, "two members", func() bool { return a.Stats().Members == 1 && b.Stats().Members == 1 })
+	linktest.Eventually(t, "two members", func() bool { return a.Stats().Members == 1 && b.Stats().Members == 1 })
 	var pkts []link.Packet
 	for i := range 150 {
 		p := a.frame(b.HardwareAddr(), []byte{byte(i)})
@@ -348,7 +286,7 @@ func TestDirectory(t *testing.T) {
 func TestClose(t *testing.T) {
 	dir := t.TempDir()
 	a, b := join(t, dir, Options{}), join(t, dir, Options{})
-	eventually(t, "two members", func() bool { return b.Stats().Members == 1 })
+	linktest.Eventually(t, "two members", func() bool { return b.Stats().Members == 1 })
 	if a.Start(nil) == nil {
 		t.Error("started twice")
 	}
@@ -360,7 +298,7 @@ func TestClose(t *testing.T) {
 	if _, err := a.Send(nil); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("send: %v", err)
 	}
-	eventually(t, "alone", func() bool { return b.Stats().Members == 0 })
+	linktest.Eventually(t, "alone", func() bool { return b.Stats().Members == 0 })
 	b.send(t, b.frame(broadcast, []byte("anyone?")))
 }
 
@@ -405,9 +343,9 @@ func TestChurn(t *testing.T) {
 	comers.Wait()
 	close(stop)
 	sender.Wait()
-	eventually(t, "all gone", func() bool { return m.Stats().Members == 0 && socks(t, dir) == 1 && fds() == before })
+	linktest.Eventually(t, "all gone", func() bool { return m.Stats().Members == 0 && socks(t, dir) == 1 && fds() == before })
 	late := join(t, dir, Options{})
-	eventually(t, "two members", func() bool { return m.Stats().Members == 1 && late.Stats().Members == 1 })
+	linktest.Eventually(t, "two members", func() bool { return m.Stats().Members == 1 && late.Stats().Members == 1 })
 	m.send(t, m.frame(broadcast, []byte("still here")))
 	if got, _ := late.take(1); len(got) != 1 || string(got[0][14:]) != "still here" {
 		t.Errorf("%q", got)

@@ -64,6 +64,20 @@ func (e *Endpoint) owes(n, much int) int {
 	return n
 }
 
+// owesMessage is owes for a message that costs n. At first the agent receives
+// nothing ahead, so that it is the guest's buffer that overflows, and when; the
+// more are taken the more it may. With mu.
+func (e *Endpoint) owesMessage(n int) int {
+	more := min(n, proto.MessageWindow-e.window)
+	e.window += more
+	owed := e.owes(n+more, min(e.window, proto.MessageWindow)/4)
+	e.allowed += owed
+	return owed
+}
+
+// messageCost is what a message takes of the agent's credit.
+func messageCost(m *stack.Message) int { return len(m.Data) + len(m.Control) + proto.MessageCost }
+
 // credit tells the agent that there is room for n bytes more.
 func (e *Endpoint) credit(n int) {
 	if n > 0 {
@@ -95,6 +109,7 @@ func (e *Endpoint) WriteFrom(r stack.Source) (int, stack.Errno) {
 		e.mu.Lock()
 		e.unsent += n
 		room = proto.Window - e.unsent
+		e.full = room <= 0
 		e.mu.Unlock()
 		total += n
 		e.engine.ch.put(false, args(proto.OpData, e.id), b[:n])
@@ -117,6 +132,9 @@ func (e *Endpoint) writable() (int, stack.Errno) {
 	shut := e.shutWR || e.closed
 	healthy := e.open && e.mask&unix.POLLOUT != 0 && e.mask&(unix.POLLERR|unix.POLLHUP) == 0
 	room := proto.Window - e.unsent
+	if e.full {
+		room = 0
+	}
 	e.mu.Unlock()
 	switch {
 	case errno != 0:
@@ -165,28 +183,53 @@ const reported = unix.MSG_TRUNC | unix.MSG_CTRUNC | unix.MSG_ERRQUEUE | unix.MSG
 
 // Recv takes the next message.
 func (e *Endpoint) Recv(m *stack.Message) stack.Errno {
-	e.mu.Lock()
-	if errno := e.pending; errno != 0 {
-		e.pending = 0
-		e.mu.Unlock()
+	if errno, ok := e.recvHeld(m); ok {
 		return errno
 	}
-	if len(e.msgs) == 0 {
+	// The guest may have more. What it has comes before the answer.
+	e.mu.Lock()
+	grant := 0
+	if e.allowed <= 0 {
+		grant = 1 - e.allowed
+		e.allowed = 1
+	}
+	e.mu.Unlock()
+	e.credit(grant)
+	if r := e.call(proto.CallQueued, 0, 0, nil); r.errno != 0 {
+		return r.errno
+	}
+	errno, _ := e.recvHeld(m)
+	return errno
+}
+
+// recvHeld takes a message or error that is here. ok is false where there is none
+// and the guest may have one; it is said once.
+func (e *Endpoint) recvHeld(m *stack.Message) (errno stack.Errno, ok bool) {
+	e.mu.Lock()
+	if errno = e.pending; errno != 0 {
+		e.pending = 0
 		e.mu.Unlock()
-		return unix.EAGAIN
+		return errno, true
+	}
+	if len(e.msgs) == 0 {
+		ask := e.unsure || e.mask&unix.POLLERR != 0
+		e.unsure, e.more = false, false
+		e.mu.Unlock()
+		return unix.EAGAIN, !ask
 	}
 	got := e.msgs[0]
 	e.msgs[0] = stack.Message{}
 	if e.msgs = e.msgs[1:]; len(e.msgs) == 0 {
 		e.msgs = nil
 	}
-	owed := e.owes(len(got.Data)+len(got.Control)+proto.MessageCost, proto.MessageWindow/4)
+	owed := e.owesMessage(messageCost(&got))
+	e.unsure = e.unsure || owed > 0
 	e.mu.Unlock()
 	e.credit(owed)
 	m.Data = append(m.Data[:0], got.Data...)
 	m.Control = append(m.Control[:0], got.Control...)
 	m.Addr, m.HasAddr, m.Flags = got.Addr, got.HasAddr, got.Flags
-	return 0
+	return 0, true
 }
 
 // RecvError is recvmsg(2) with MSG_ERRQUEUE.

@@ -36,8 +36,13 @@ type Endpoint struct {
 	in       []byte // received, from head on
 	head     int
 	msgs     []stack.Message
-	owed     int // taken from in or msgs, not told to the agent
-	unsent   int // given to the agent, not taken by the socket
+	owed     int  // taken from in or msgs, not told to the agent
+	window   int  // of messages: how far ahead of Recv the agent may receive
+	allowed  int  // of messages: the agent's credit, as far as is known here
+	unsure   bool // of messages: the agent's credit was used up, there may be more
+	more     bool // of messages: there is more
+	full     bool // of a stream: there was no room, and still is little
+	unsent   int  // given to the agent, not taken by the socket
 	local    stack.Addr
 
 	names         [2]netip.AddrPort // for samples, once named
@@ -59,6 +64,8 @@ func (e *Endpoint) deliver(f ring.Frame, p []byte) {
 	case proto.OpMessage:
 		if m, ok := parseMessage(p); ok {
 			e.msgs = append(e.msgs, m)
+			e.allowed -= messageCost(&m)
+			e.unsure, e.more = e.unsure || e.allowed <= 0, false
 		}
 	case proto.OpEvent:
 		errno, mask, flags, _, ok := proto.ParseArgs(p)
@@ -66,6 +73,9 @@ func (e *Endpoint) deliver(f ring.Frame, p []byte) {
 			break
 		}
 		e.mask = mask
+		if !e.stream && mask&unix.POLLIN != 0 && e.allowed <= 0 {
+			e.unsure, e.more = true, true
+		}
 		if errno != 0 {
 			e.pending = stack.Errno(errno)
 		}
@@ -75,6 +85,7 @@ func (e *Endpoint) deliver(f ring.Frame, p []byte) {
 	case proto.OpTaken:
 		if n, _, _, _, ok := proto.ParseArgs(p); ok {
 			e.unsent = max(0, e.unsent-int(n))
+			e.full = e.full && e.unsent > outLow
 		}
 	case proto.OpSample:
 		e.sample(p)
@@ -147,9 +158,6 @@ func (e *Endpoint) takePending() stack.Errno {
 
 // Connect is connect(2) on a non-blocking socket.
 func (e *Endpoint) Connect(a stack.Addr) stack.Errno {
-	if errno := e.takePending(); errno != 0 {
-		return errno
-	}
 	if e.stream {
 		// Before the agent's answer there may be events of the connection.
 		e.mu.Lock()
@@ -161,6 +169,11 @@ func (e *Endpoint) Connect(a stack.Addr) stack.Errno {
 			e.mu.Lock()
 			e.open = false
 			e.mu.Unlock()
+		}
+		if errno == unix.ECONNABORTED { // unless the agent has taken the error
+			if pending := e.takePending(); pending != 0 {
+				return pending
+			}
 		}
 		return errno
 	}
@@ -176,7 +189,7 @@ func (e *Endpoint) Disconnect() stack.Errno {
 		e.pending = 0
 		if e.stream {
 			e.in, e.head, e.end, e.owed, e.unsent = nil, 0, false, 0, 0
-			e.open, e.shutWR, e.accepted = false, false, false
+			e.open, e.shutWR, e.accepted, e.full = false, false, false, false
 		}
 		e.mu.Unlock()
 	}
@@ -309,8 +322,8 @@ func (e *Endpoint) TakeError() stack.Errno {
 	return stack.Errno(r.result)
 }
 
-// outLow is how much may wait to be sent for a stream to have room: two thirds
-// of all, as with Linux's own sockets.
+// outLow is how much may wait to be sent for a stream that was full to have room
+// again: two thirds of all, as with Linux's own sockets.
 const outLow = proto.Window * 2 / 3
 
 // Readiness is what poll(2) says.
@@ -324,7 +337,7 @@ func (e *Endpoint) Readiness() uint32 {
 	switch {
 	case !e.stream:
 		mask &^= unix.POLLIN
-		if len(e.msgs) > 0 || mask&(unix.POLLRDHUP) != 0 {
+		if len(e.msgs) > 0 || e.more || mask&(unix.POLLRDHUP) != 0 {
 			mask |= unix.POLLIN
 		}
 	case e.open:
@@ -332,7 +345,7 @@ func (e *Endpoint) Readiness() uint32 {
 		if e.held() > 0 || e.end || mask&(unix.POLLRDHUP|unix.POLLHUP) != 0 || e.pending != 0 {
 			mask |= unix.POLLIN
 		}
-		if e.unsent > outLow && !e.shutWR && mask&(unix.POLLERR|unix.POLLHUP) == 0 {
+		if e.full && !e.shutWR && mask&(unix.POLLERR|unix.POLLHUP) == 0 {
 			mask &^= unix.POLLOUT
 		}
 	}

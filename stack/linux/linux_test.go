@@ -29,6 +29,8 @@ func kernelUnderTest(t testing.TB) string {
 func newEngine(t testing.TB, cfg Config) *Engine {
 	t.Helper()
 	cfg.Kernel = kernelUnderTest(t)
+	// The suite draws more errors than a kernel sends within a second.
+	cfg.Sysctls = append(cfg.Sysctls, "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0", "net.ipv4.icmp_msgs_per_sec=100000", "net.ipv4.icmp_msgs_burst=10000")
 	e, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

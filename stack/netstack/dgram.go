@@ -27,7 +27,7 @@ type dgramSock struct {
 
 	rx     appendWriter
 	corked *corked   // UDP_CORK or MSG_MORE
-	errq   *errQueue // once IP_RECVERR has been set
+	errq   *errQueue // once IP_RECVERR has been set, or the socket was connected
 	groups []membership
 	filter uint32                // ICMP_FILTER
 	sticky *tcpip.IPv6PacketInfo // IPV6_PKTINFO as an option
@@ -186,6 +186,7 @@ func (d *dgramSock) Connect(a stack.Addr) stack.Errno {
 	switch err := d.ep.Connect(full); err.(type) {
 	case nil:
 		d.connected, d.peer = true, a
+		d.needErrQueue()
 		return 0
 	case *tcpip.ErrPortInUse, *tcpip.ErrNoPortAvailable:
 		return unix.EAGAIN
@@ -241,6 +242,7 @@ func (d *dgramSock) connectHere(a stack.Addr) stack.Errno {
 	}
 	d.connected, d.peer = true, a
 	d.peer.IP = toIP(int(d.family), full.Addr)
+	d.needErrQueue()
 	return 0
 }
 

@@ -11,12 +11,10 @@ import (
 
 // setRecvErr turns the error queue on or off (IP_RECVERR, IPV6_RECVERR).
 func (d *dgramSock) setRecvErr(v6, on bool) {
-	if d.errq == nil {
-		if !on {
-			return
-		}
-		d.errq = &errQueue{kind: d.kind, proto: uint8(d.proto)}
+	if d.errq == nil && !on {
+		return
 	}
+	d.needErrQueue()
 	q := d.errq
 	q.mu.Lock()
 	if v6 {
@@ -27,17 +25,19 @@ func (d *dgramSock) setRecvErr(v6, on bool) {
 	if !on {
 		q.list = nil
 	}
-	any := q.on4 || q.on6
 	q.mu.Unlock()
 	d.syncErrQueue()
-	if any {
-		d.engine.errs.add(d)
-	} else {
-		d.engine.errs.remove(d)
+}
+
+// needErrQueue makes the error queue.
+func (d *dgramSock) needErrQueue() {
+	if d.errq == nil {
+		d.errq = &errQueue{kind: d.kind, proto: uint8(d.proto)}
 	}
 }
 
-// syncErrQueue tells the error queue the socket's addresses.
+// syncErrQueue tells the error queue the socket's addresses, and has the engine
+// tell it of errors if any are wanted.
 func (d *dgramSock) syncErrQueue() {
 	q := d.errq
 	if q == nil {
@@ -48,6 +48,14 @@ func (d *dgramSock) syncErrQueue() {
 	defer q.mu.Unlock()
 	q.local, q.port = local.IP, local.Port
 	q.connected, q.peer, q.peerPort = d.connected, d.peer.IP, d.peer.Port
+	want := q.on4 || q.on6 || q.connected
+	switch {
+	case want && !q.in:
+		d.engine.errs.add(d)
+	case !want && q.in:
+		d.engine.errs.remove(d)
+	}
+	q.in = want
 }
 
 // errPending says whether the error queue, or its error, makes POLLERR.

@@ -14,8 +14,9 @@ import (
 	"github.com/alptrace/alptrace/stack"
 )
 
-// netstack tells a datagram socket of few ICMP errors, and of none if it is not
-// connected. The errors that IP_RECVERR asks for are therefore read here, from
+// netstack tells a connected UDP socket that its peer's port is unreachable, and
+// datagram sockets of no other ICMP error. Those that IP_RECVERR asks for, and the
+// hard ones that any connected socket hears of, are therefore read here, from
 // the packets themselves, by a raw endpoint; so are those that end the making of
 // a connection (see icmptcp.go).
 
@@ -35,7 +36,8 @@ type errEntry struct {
 	payload  []byte
 }
 
-// errRegistry has the sockets that want errors, the ones with IP_RECVERR.
+// errRegistry has the sockets that want errors: those with IP_RECVERR, and the
+// connected ones.
 type errRegistry struct {
 	mu sync.Mutex
 	m  map[*dgramSock]struct{}
@@ -264,13 +266,9 @@ func unreachable6Errno(code uint8) (err stack.Errno, hard bool) {
 // so it may not wait for the socket's lock: the queue has its own.
 func (d *dgramSock) handleICMPError(ie *icmpError) {
 	d.errq.mu.Lock()
-	match := d.errq.matches(ie)
-	if match && len(d.errq.list) < maxErrors {
-		d.errq.list = append(d.errq.list, ie.errEntry)
-		d.errq.err = ie.errno
-	}
+	told := d.errq.take(ie)
 	d.errq.mu.Unlock()
-	if match {
+	if told {
 		d.wake()
 	}
 }
@@ -279,6 +277,7 @@ func (d *dgramSock) handleICMPError(ie *icmpError) {
 // tell which errors are its.
 type errQueue struct {
 	mu   sync.Mutex
+	in   bool // the registry
 	on4  bool // IP_RECVERR
 	on6  bool // IPV6_RECVERR
 	list []errEntry
@@ -293,8 +292,32 @@ type errQueue struct {
 	peerPort  uint16
 }
 
+// take takes the error as udp_err, ping_err and raw_err do: into the queue where
+// IP_RECVERR asks for it; else a hard one of a connected socket is the socket's
+// own. It reports whether the socket is to be told.
+func (q *errQueue) take(ie *icmpError) bool {
+	if !q.matches(ie) {
+		return false
+	}
+	switch {
+	case ie.v6 && q.on6 || !ie.v6 && q.on4:
+		if len(q.list) < maxErrors {
+			q.list = append(q.list, ie.errEntry)
+			q.err = ie.errno
+		}
+		return true
+	case !q.connected || !ie.hard:
+		return false
+	case q.kind == kindUDP && ie.errno == unix.ECONNREFUSED:
+		return false // netstack tells it
+	}
+	q.err = ie.errno
+	return true
+}
+
+// matches says whether the error is about a packet of this socket.
 func (q *errQueue) matches(ie *icmpError) bool {
-	if ie.v6 && !q.on6 || !ie.v6 && !q.on4 || q.proto != ie.proto {
+	if q.proto != ie.proto {
 		return false
 	}
 	if ip := unmap(q.local); ip.IsValid() && !ip.IsUnspecified() && ip != ie.local {

@@ -1,7 +1,9 @@
 package netstack
 
 import (
+	"cmp"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 
 	"github.com/alptrace/alptrace/link"
+	"github.com/alptrace/alptrace/stack"
 )
 
 // icmpAbout is the error that a router sends about packet b.
@@ -32,13 +35,17 @@ func icmpAbout(b []byte, typ, code uint8) []byte {
 	copy(out[8:], netip.MustParseAddr("fd00::ff").AsSlice())
 	copy(out[24:], b[8:24])
 	out[40], out[41] = typ, code
-	out = append(out, b[:min(len(b), 1200)]...)
-	binary.BigEndian.PutUint16(out[4:], uint16(len(out)-40))
-	pseudo := checksum.Checksum(out[8:40], 0)
-	pseudo = checksum.Combine(pseudo, uint16(len(out)-40))
+	return sealICMPv6(append(out, b[:min(len(b), 1200)]...))
+}
+
+// sealICMPv6 writes the length and the checksum of an ICMPv6 packet.
+func sealICMPv6(b []byte) []byte {
+	binary.BigEndian.PutUint16(b[4:], uint16(len(b)-40))
+	pseudo := checksum.Checksum(b[8:40], 0)
+	pseudo = checksum.Combine(pseudo, uint16(len(b)-40))
 	pseudo = checksum.Combine(pseudo, unix.IPPROTO_ICMPV6)
-	binary.BigEndian.PutUint16(out[42:], ^checksum.Checksum(out[40:], pseudo))
-	return out
+	binary.BigEndian.PutUint16(b[42:], ^checksum.Checksum(b[40:], pseudo))
+	return b
 }
 
 // TestConnectICMP: a connection attempt ends with the errors of tcp_v4_err and
@@ -144,30 +151,99 @@ func TestEstablishedICMP(t *testing.T) {
 	must(t, "SO_ERROR", client.TakeError(), 0)
 }
 
+// TestDatagramICMP: without IP_RECVERR a connected datagram socket hears of hard
+// errors, one that is not connected of none (udp_err, ping_err).
+func TestDatagramICMP(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		family    int
+		proto     int
+		to        string
+		typ, code uint8
+		want      unix.Errno // 0: none
+	}{
+		{"net unreachable", unix.AF_INET, 0, "10.1.0.2:80", 3, 0, 0},
+		{"host unreachable", unix.AF_INET, 0, "10.1.0.2:80", 3, 1, 0},
+		{"protocol unreachable", unix.AF_INET, 0, "10.1.0.2:80", 3, 2, unix.ENOPROTOOPT},
+		{"port unreachable", unix.AF_INET, 0, "10.1.0.2:80", 3, 3, unix.ECONNREFUSED},
+		{"source isolated, mapped", unix.AF_INET6, 0, "[::ffff:10.1.0.2]:80", 3, 8, unix.ENONET},
+		{"prohibited", unix.AF_INET, 0, "10.1.0.2:80", 3, 13, unix.EHOSTUNREACH},
+		{"time to live", unix.AF_INET, 0, "10.1.0.2:80", 11, 0, 0},
+		{"parameter problem", unix.AF_INET, 0, "10.1.0.2:80", 12, 0, unix.EPROTO},
+		{"echo, port unreachable", unix.AF_INET, unix.IPPROTO_ICMP, "10.1.0.2:0", 3, 3, unix.ECONNREFUSED},
+		{"echo, host unreachable", unix.AF_INET, unix.IPPROTO_ICMP, "10.1.0.2:0", 3, 1, 0},
+		{"no route 6", unix.AF_INET6, 0, "[fd01::2]:80", 1, 0, 0},
+		{"prohibited 6", unix.AF_INET6, 0, "[fd01::2]:80", 1, 1, unix.EACCES},
+		{"port unreachable 6", unix.AF_INET6, 0, "[fd01::2]:80", 1, 4, unix.ECONNREFUSED},
+		{"hop limit 6", unix.AF_INET6, 0, "[fd01::2]:80", 3, 0, 0},
+	} {
+		for _, connected := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/connected=%v", c.name, connected), func(t *testing.T) {
+				e, la, lb := behindRouter(t)
+				s := socket(t, e, c.family, unix.SOCK_DGRAM, c.proto)
+				echo := []byte{8, 0, 0, 0, 0, 0, 0, 1}
+				m := &stack.Message{Data: echo, Addr: addr(c.to), HasAddr: !connected}
+				if connected {
+					must(t, "connect", s.Connect(addr(c.to)), 0)
+				}
+				_, err := s.Send(m)
+				must(t, "send", err, 0)
+				proto := cmp.Or(c.proto, unix.IPPROTO_UDP)
+				la.queue <- [][]byte{icmpAbout(outgoing(t, lb, byte(proto)), c.typ, c.code)}
+				la.meta <- link.Offload{}
+				la.settled()
+				want := c.want
+				if !connected {
+					want = 0
+				}
+				if r := s.Readiness() & unix.POLLERR; (r != 0) != (want != 0) {
+					t.Errorf("readiness %#x", s.Readiness())
+				}
+				must(t, "SO_ERROR", s.TakeError(), want)
+				must(t, "SO_ERROR again", s.TakeError(), 0)
+				if !connected {
+					return
+				}
+				must(t, "disconnect", s.Disconnect(), 0)
+				if len(e.errs.list()) != 0 {
+					t.Error("a socket that is not connected is watched")
+				}
+			})
+		}
+	}
+}
+
+// behindRouter is an engine with la, which leads by a router to anywhere.
+func behindRouter(t *testing.T) (e *Engine, la, lb *pipeLink) {
+	t.Helper()
+	la, lb = newPipe(link.IP, false)
+	cfg := config(la, "10.0.0.1/24", "fd00::1/64")
+	cfg.Gateways = []netip.Addr{netip.MustParseAddr("10.0.0.254"), netip.MustParseAddr("fd00::ff")}
+	return made(t, cfg), la, lb
+}
+
 // halfConnected is a socket whose SYN, which it returns, has gone out by la.
 func halfConnected(t *testing.T, family int, to string) (*testSock, *pipeLink, []byte) {
 	t.Helper()
-	la, lb := newPipe(link.IP, false)
-	e, err := New(Config{
-		Links:    []link.Link{la},
-		Addrs:    []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00::1/64")},
-		Gateways: []netip.Addr{netip.MustParseAddr("10.0.0.254"), netip.MustParseAddr("fd00::ff")},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Close() })
+	e, la, lb := behindRouter(t)
 	s := socket(t, e, family, unix.SOCK_STREAM, 0)
 	must(t, "connect", s.Connect(addr(to)), unix.EINPROGRESS)
+	return s, la, outgoing(t, lb, unix.IPPROTO_TCP)
+}
+
+// outgoing is the next packet of a protocol that comes out at lb.
+func outgoing(t *testing.T, lb *pipeLink, proto byte) []byte {
+	t.Helper()
 	deadline := time.After(patience)
 	for {
 		select {
 		case bufs := <-lb.queue:
-			if <-lb.meta; bufs[0][9] == unix.IPPROTO_TCP || bufs[0][6] == unix.IPPROTO_TCP {
-				return s, la, bufs[0]
+			b := bufs[0]
+			if <-lb.meta; b[0]>>4 == 4 && b[9] == proto || b[0]>>4 == 6 && b[6] == proto {
+				return b
 			}
 		case <-deadline:
-			t.Fatal("no SYN in time")
+			t.Fatal("no packet in time")
 		}
 	}
 }

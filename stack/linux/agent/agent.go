@@ -10,6 +10,7 @@
 package agent
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"runtime"
@@ -221,6 +222,10 @@ func (a *agent) ring() {
 func (a *agent) answer() {
 	for i := range a.answers {
 		w := &a.answers[i]
+		// What has been told meanwhile is newer than what the call found.
+		if ep := a.eps[w.f.ID]; ep != nil && binary.LittleEndian.Uint32(w.head[8:]) != proto.MaskUnknown {
+			binary.LittleEndian.PutUint32(w.head[8:], ep.mask)
+		}
 		a.put(w.f, w.head[:], w.body)
 		w.body = nil
 	}

@@ -110,7 +110,7 @@ func (a *agent) socket(f ring.Frame, family, typ, protocol int) {
 		a.reply(f, errno, 0, proto.MaskUnknown, nil)
 		return
 	}
-	ep := &endpoint{id: f.ID, fd: fd, mode: messages, credit: proto.MessageWindow, mask: unix.POLLOUT}
+	ep := &endpoint{id: f.ID, fd: fd, mode: messages, mask: unix.POLLOUT}
 	if typ == unix.SOCK_STREAM {
 		ep.mode, ep.credit, ep.mask = fresh, proto.Window, unix.POLLOUT|unix.POLLHUP
 	}
@@ -187,10 +187,11 @@ func (a *agent) event(ep *endpoint, events uint32) {
 		if mask&(unix.POLLIN|unix.POLLERR) != 0 {
 			ep.readable = true
 		}
+		full := ep.credit <= 0 // what is there stays there
 		if a.receive(ep, mask) {
 			return
 		}
-		if (mask^ep.mask)&^unix.POLLIN != 0 || mask&unix.POLLERR != 0 {
+		if (mask^ep.mask)&^unix.POLLIN != 0 || mask&unix.POLLERR != 0 || full && mask&unix.POLLIN != 0 {
 			a.tell(ep, mask, 0, 0)
 		}
 	default:

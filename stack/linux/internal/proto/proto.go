@@ -95,7 +95,8 @@ func ParseArgs(p []byte) (a, b, c uint32, rest []byte, ok bool) {
 // these and the data.
 
 // Credit of an endpoint: how many bytes the agent may send that the engine has not
-// passed on, and how many the engine may send that the socket has not taken.
+// passed on, and how many the engine may send that the socket has not taken. One
+// of messages begins with none; 1 is room for one message, however long.
 const (
 	Window        = 256 << 10
 	MessageWindow = 128 << 10 // of datagrams, counted with MessageCost each

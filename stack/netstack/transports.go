@@ -1,0 +1,60 @@
+package netstack
+
+import (
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/alptrace/alptrace/stack/transport"
+	"github.com/alptrace/alptrace/stack/transport/onip"
+)
+
+// streamEndpoint is an endpoint of package onip, whose states are in the numbers of
+// gVisor's TCP.
+type streamEndpoint interface {
+	gstack.TransportEndpoint
+	State() uint32
+	Unacked() int
+}
+
+// ownProtocols makes the factories of Config.Transports.
+func ownProtocols(list []transport.Protocol) []gstack.TransportProtocolFactory {
+	f := make([]gstack.TransportProtocolFactory, len(list))
+	for i, p := range list {
+		f[i] = onip.Factory(p)
+	}
+	return f
+}
+
+// mapTCP is the number of the protocol that sockets of TCP get.
+func (c *Config) mapTCP() (uint8, error) {
+	if c.MapTCP == "" {
+		return unix.IPPROTO_TCP, nil
+	}
+	i := slices.IndexFunc(c.Transports, func(p transport.Protocol) bool { return p.Name == c.MapTCP })
+	if i < 0 || c.Transports[i].Stream == nil {
+		return 0, fmt.Errorf("no transport protocol %q with streams", c.MapTCP)
+	}
+	return c.Transports[i].Number, nil
+}
+
+// hasStream says whether one of Config.Transports has streams, and the number. The
+// host's kernel would not let its packets be shared.
+func (e *Engine) hasStream(number int) bool {
+	if number > 255 || e.shared != nil {
+		return false
+	}
+	p, ok := e.st.TransportProtocolInstance(tcpip.TransportProtocolNumber(number)).(onip.Protocol)
+	return ok && p.HasStream()
+}
+
+// number is the number of the protocol under the socket.
+func (t *tcpSock) number() tcpip.TransportProtocolNumber {
+	if t.proto == unix.IPPROTO_TCP {
+		return tcpip.TransportProtocolNumber(t.engine.tcpNumber)
+	}
+	return tcpip.TransportProtocolNumber(t.proto)
+}

@@ -31,7 +31,8 @@ type Protocol struct {
 	// Name is what --map calls it.
 	Name string
 	// Number is its number in the IP header, and the third argument of
-	// socket(2). 253 and 254 are for experiments (RFC 3692).
+	// socket(2). 253 and 254 are for experiments (RFC 3692); netstack takes 253
+	// for an extension header of IPv6, so that it is for IPv4 only.
 	Number uint8
 	// HeaderLen is the length of the shortest packet after its ports, bytes.
 	// Shorter ones are dropped.

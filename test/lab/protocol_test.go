@@ -110,13 +110,14 @@ func TestProtocolByNumber(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	data := noise(1_000_000)
+	numbers := []string{"253", "254"}
 	for i, family := range []string{"-4", "-6"} {
 		t.Run("IPv"+family[1:], func(t *testing.T) {
 			addr := []string{"10.7.0.1", "fd07::1"}[i]
-			server := b.member(1, prog, family, "serve", addr, "7", "4")
+			server := b.member(1, prog, family, "-p", numbers[i], "serve", addr, "7", "4")
 			wait := b.serve(server)
 			together(4, func(i int) {
-				c := b.member(1+i, "--impair", "loss=2%", prog, family, "echo", addr, "7")
+				c := b.member(1+i, "--impair", "loss=2%", prog, family, "-p", numbers[i], "echo", addr, "7")
 				c.Stdin = bytes.NewReader(data)
 				out, err := c.Output()
 				if err != nil || sha256.Sum256(out) != sha256.Sum256(data) {
@@ -133,9 +134,9 @@ func TestProtocolByNumber(t *testing.T) {
 	if err := c.Run(); err == nil || !strings.Contains(fmt.Sprint(c.Stderr), "Connection refused") {
 		t.Errorf("a port where nobody listens: %v: %s", err, c.Stderr)
 	}
-	c = b.member(2, prog, "-p", "254", "echo", "10.7.0.2", "9")
+	c = b.member(2, prog, "-p", "252", "echo", "10.7.0.2", "9")
 	if err := c.Run(); err == nil || !strings.Contains(fmt.Sprint(c.Stderr), "Protocol not supported") {
-		t.Errorf("protocol 254: %v: %s", err, c.Stderr)
+		t.Errorf("protocol 252: %v: %s", err, c.Stderr)
 	}
 }
 
@@ -176,7 +177,7 @@ func TestProtocolMapped(t *testing.T) {
 func TestProtocolFlags(t *testing.T) {
 	b := newProtocolBench(t, "go")
 	for flags, want := range map[string]string{
-		"--map tcp=nix":               "want one of rdp",
+		"--map tcp=nix":               "want one of rdp, rdp6",
 		"--map udp=rdp":               "want tcp=NAME",
 		"--net relay --map tcp=rdp":   "the peers speak TCP",
 		"--engine host --map tcp=rdp": "does not apply",

@@ -113,11 +113,11 @@ func TestProtocolByNumber(t *testing.T) {
 	numbers := []string{"253", "254"}
 	for i, family := range []string{"-4", "-6"} {
 		t.Run("IPv"+family[1:], func(t *testing.T) {
-			addr := []string{"10.7.0.1", "fd07::1"}[i]
-			server := b.member(1, prog, family, "-p", numbers[i], "serve", addr, "7", "4")
+			addr, number := []string{"10.7.0.1", "fd07::1"}[i], numbers[i]
+			server := b.member(1, prog, family, "-p", number, "serve", addr, "7", "4")
 			wait := b.serve(server)
 			together(4, func(i int) {
-				c := b.member(1+i, "--impair", "loss=2%", prog, family, "-p", numbers[i], "echo", addr, "7")
+				c := b.member(1+i, "--impair", "loss=2%", prog, family, "-p", number, "echo", addr, "7")
 				c.Stdin = bytes.NewReader(data)
 				out, err := c.Output()
 				if err != nil || sha256.Sum256(out) != sha256.Sum256(data) {

@@ -254,7 +254,7 @@ func (o *options) agree() error {
 
 // optionalValues writes pflag's optional values as alptrace(1) does, in the same
 // width.
-var optionalValues = strings.NewReplacer(`--trace FILE[="-"]`, `--trace[=FILE]    `, `[=true|false]`, `             `)
+var optionalValues = strings.NewReplacer(`--trace FILE[="-"]`, `--trace[=FILE]    `, `--klog FILE[="-"]`, `--klog[=FILE]    `, `[=true|false]`, `             `)
 
 func usage() string {
 	var r rawFlags

@@ -22,6 +22,9 @@ type alpTCP interface {
 	SetNotSentLowat(int)
 	SetMaxPacingRate(uint64)
 	SetQuickAck(bool)
+	SetMaxRTO(time.Duration)
+	SetMinRTO(time.Duration)
+	SetMaxDelayedAck(time.Duration)
 }
 
 // stateful is what every TCP's endpoint has.
@@ -63,6 +66,12 @@ func applyAlp(ep tcpip.Endpoint, id optID, v int64) {
 		a.SetMaxPacingRate(uint64(v))
 	case optQuickAck:
 		a.SetQuickAck(v != 0)
+	case optRTOMax:
+		a.SetMaxRTO(time.Duration(v) * time.Millisecond)
+	case optRTOMin:
+		a.SetMinRTO(time.Duration(v) * time.Microsecond)
+	case optDelackMax:
+		a.SetMaxDelayedAck(time.Duration(v) * time.Microsecond)
 	}
 }
 
@@ -93,6 +102,9 @@ const (
 	infoRcvRTT                                               = 92
 	infoDataIn, infoDataOut, infoDeliveryRate                = 152, 156, 160
 	infoBytesRetrans, infoDSACKDups, infoRcvOutOfOrder       = 208, 216, 224
+	infoBusy, infoWindowLimited, infoBufferLimited           = 168, 176, 184
+	infoDelivered, infoDeliveredCE                           = 192, 196
+	infoTotalRTO, infoRTORecoveries, infoRTOTime             = 240, 242, 244
 	optECN, optECNSeen                                 uint8 = 8, 16
 )
 
@@ -136,7 +148,15 @@ func fillAlpInfo(b []byte, i alp.Info) {
 	put(infoDataOut, i.DataSegsOut)
 	put(infoDSACKDups, i.DSACKDups)
 	put(infoReordSeen, i.ReordSeen)
-	put(infoRcvOutOfOrder, uint32(i.RcvOutOfOrder))
+	put(infoRcvOutOfOrder, i.OutOfOrderSegs)
+	put(infoDelivered, i.DeliveredSegs)
+	put(infoDeliveredCE, i.DeliveredCE)
+	le.PutUint64(b[infoBusy:], uint64(i.Busy/time.Microsecond))
+	le.PutUint64(b[infoWindowLimited:], uint64(i.WindowLimited/time.Microsecond))
+	le.PutUint64(b[infoBufferLimited:], uint64(i.BufferLimited/time.Microsecond))
+	le.PutUint16(b[infoTotalRTO:], uint16(i.Timeouts))
+	le.PutUint16(b[infoRTORecoveries:], uint16(i.RTORecoveries))
+	put(infoRTOTime, uint32(i.RTOTime/time.Millisecond))
 	le.PutUint64(b[infoDeliveryRate:], i.DeliveryRate)
 	if i.PacingRate > 0 {
 		le.PutUint64(b[infoPacingRate:], i.PacingRate)

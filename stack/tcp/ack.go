@@ -73,10 +73,14 @@ func (a *Acker) Conversing() bool {
 }
 
 // DelayedAckMin and DelayedAckMax bound the delay of an acknowledgment.
-func (a *Acker) DelayedAckMin() time.Duration { return a.c.cfg.DelayedAckMin }
+func (a *Acker) DelayedAckMin() time.Duration {
+	return min(a.c.cfg.DelayedAckMin, a.DelayedAckMax())
+}
 
 // DelayedAckMax is the longest delay.
-func (a *Acker) DelayedAckMax() time.Duration { return a.c.cfg.DelayedAckMax }
+func (a *Acker) DelayedAckMax() time.Duration {
+	return orElse(a.c.opt.maxDelack, a.c.cfg.DelayedAckMax)
+}
 
 func init() {
 	RegisterAckPolicy("delayed", func() AckPolicy { return &delayedAck{} })

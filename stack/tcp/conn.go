@@ -104,6 +104,7 @@ type Conn struct {
 	pacer    Pacer
 	checker  AckChecker
 	held     withheld
+	chrono   chrono
 
 	seg   Segment // scratch for sending
 	ack   Ack     // scratch for an acknowledgment
@@ -160,6 +161,10 @@ type segCounts struct {
 	bytesIn, bytesSent, bytesRetrans  uint64
 	bytesAcked                        uint64
 	dsackDups, reordSeen, timeouts    uint32
+	rtoRecoveries, outOfOrder         uint32
+	delivered, deliveredCE            uint32 // packets
+	rtoSince, rtoTime                 time.Duration
+	fack                              Seq // the highest that was delivered
 }
 
 // userOptions are what the user set.
@@ -172,7 +177,8 @@ type userOptions struct {
 	finTimeout                          time.Duration // TCP_LINGER2; negative: no FIN-WAIT-2
 	deferAccept                         time.Duration
 	cc                                  string
-	maxPacing                           uint64 // bytes a second
+	maxPacing                           uint64        // bytes a second
+	minRTO, maxRTO, maxDelack           time.Duration // 0: the Config's
 }
 
 // New makes a connection in state CLOSED.
@@ -219,6 +225,7 @@ func (c *Conn) finish() {
 	c.output()
 	c.probe.flushCork, c.probe.override = false, false
 	c.flushAck()
+	c.chrono.follow(c)
 	c.rearm()
 }
 

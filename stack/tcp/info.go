@@ -27,7 +27,13 @@ type Info struct {
 	TotalRetrans, DSACKDups, ReordSeen, Timeouts uint32
 	BytesAcked, BytesReceived, BytesSent         uint64
 	BytesRetrans, Delivered                      uint64
-	Una, Nxt, RcvNxt                             Seq
+	// In packets: delivered, and of them those with CE echoed; received out of order.
+	DeliveredSegs, DeliveredCE, OutOfOrderSegs uint32
+	// What the sender was limited by, and for how long.
+	Busy, WindowLimited, BufferLimited time.Duration
+	RTORecoveries                      uint32
+	RTOTime                            time.Duration
+	Una, Nxt, RcvNxt                   Seq
 }
 
 // Info gives the connection's state.
@@ -50,7 +56,7 @@ func (c *Conn) Info() Info {
 		Una: c.snd.una, Nxt: c.snd.nxt, RcvNxt: c.rcv.nxt,
 	}
 	if c.rto != nil {
-		i.RTO, i.SRTT, i.RTTVar = min(c.baseRTO()<<min(c.probe.backoff, 20), c.cfg.MaxRTO), c.rto.SRTT(), c.rto.RTTVar()
+		i.RTO, i.SRTT, i.RTTVar = min(c.baseRTO()<<min(c.probe.backoff, 20), c.maxRTO()), c.rto.SRTT(), c.rto.RTTVar()
 	}
 	ago := func(t time.Duration) time.Duration {
 		if t == 0 {
@@ -59,6 +65,13 @@ func (c *Conn) Info() Info {
 		return now - t
 	}
 	i.LastDataSent, i.LastDataRecv, i.LastAckRecv = ago(c.snd.lastData), ago(c.rcv.lastData), ago(c.probe.heard)
+	i.DeliveredSegs, i.DeliveredCE, i.OutOfOrderSegs = c.segs.delivered, c.segs.deliveredCE, c.segs.outOfOrder
+	i.WindowLimited, i.BufferLimited = c.chrono.total(windowLimited, now), c.chrono.total(bufferLimited, now)
+	i.Busy = c.chrono.total(netLimited, now) + i.WindowLimited + i.BufferLimited
+	i.RTORecoveries, i.RTOTime = c.segs.rtoRecoveries, c.segs.rtoTime
+	if c.segs.rtoSince != 0 {
+		i.RTOTime += now - c.segs.rtoSince
+	}
 	return i
 }
 

@@ -23,7 +23,7 @@ type Ack struct {
 	rttFirst time.Duration // by the oldest of what it acknowledges
 	rttSACK  time.Duration // by the oldest of what it SACKs
 	resent   bool          // it acknowledges something that was retransmitted
-	original bool          // something never retransmitted was delivered
+	original bool          // something from before the last recovery, never retransmitted, was delivered
 	sackedUp bool          // something was SACKed
 	echo     uint32        // TSecr
 	hasEcho  bool
@@ -170,17 +170,22 @@ func (c *Conn) processAck(s *Segment) {
 func (c *Conn) delivered(r *record, a *Ack, now time.Duration) {
 	n := r.len()
 	a.Delivered += n
+	segs := uint32(max((n+c.snd.mss-1)/max(c.snd.mss, 1), 1))
+	c.segs.delivered += segs
+	if a.ECE {
+		c.segs.deliveredCE += segs
+	}
 	c.rate.delivered += uint64(n)
-	if r.flags&(everRetrans|recLost) == recLost {
-		a.original = true // and its acknowledgment may have been lost before
+	if r.flags&everRetrans == 0 && r.start.Before(c.recovery.high) {
+		a.original = true
 	}
 	if r.flags&(everRetrans|recLost) == 0 {
 		a.RTT = max(now-r.sent, 1)
 		if a.rttSACK == 0 {
 			a.rttSACK = a.RTT
 		}
-		a.original = true
 	}
+	c.noteOrder(r)
 	c.rate.take(r)
 	c.detector.Delivered(r.view(), now)
 	if r.flags&recProbe != 0 {

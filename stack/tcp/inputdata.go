@@ -104,6 +104,7 @@ func (c *Conn) takeInOrder(s *Segment, in *Arrival) {
 func (c *Conn) takeOutOfOrder(s *Segment) {
 	r := &c.rcv
 	c.segs.dataIn++
+	c.segs.outOfOrder++
 	r.ooo.insert(s)
 	for r.ooo.memory > max(r.bufSize, minRecvMemory) && !r.ooo.empty() {
 		r.ooo.prune()

@@ -91,7 +91,7 @@ func (c *Conn) restartRTO() {
 // rtoValue is RTO with its backoff (5.5), bounded by the user timeout.
 func (c *Conn) rtoValue() time.Duration {
 	d := c.baseRTO() << min(c.probe.backoff, 20)
-	d = min(d, c.cfg.MaxRTO)
+	d = min(d, c.maxRTO())
 	if u := c.opt.userTimeout; u > 0 && c.probe.since != 0 {
 		if left := c.probe.since + u - c.now(); left < d {
 			d = max(left, time.Millisecond)
@@ -102,9 +102,13 @@ func (c *Conn) rtoValue() time.Duration {
 
 func (c *Conn) baseRTO() time.Duration {
 	if c.state == SynSent || c.state == SynReceived {
-		return c.cfg.InitialRTO
+		return min(c.cfg.InitialRTO, c.maxRTO())
 	}
-	return min(max(c.rto.RTO(), c.cfg.MinRTO), c.cfg.MaxRTO)
+	rto := max(c.rto.RTO(), c.cfg.MinRTO)
+	if least := c.opt.minRTO; least > 0 && c.rto.SRTT() > 0 { // in place of the estimator's own floor
+		rto = c.rto.SRTT() + max(4*c.rto.RTTVar(), least)
+	}
+	return min(rto, c.maxRTO())
 }
 
 // onRTO is rules 5.4 to 5.7.
@@ -125,7 +129,7 @@ func (c *Conn) onRTO() {
 		return
 	}
 	c.cfg.Counters.Timeouts.Add(1)
-	c.segs.timeouts++
+	c.backedOff()
 	c.probe.retries++
 	if c.probe.backoff < 255 {
 		c.probe.backoff++
@@ -165,4 +169,5 @@ func (c *Conn) gaveUp(now time.Duration) bool {
 func (c *Conn) progress() {
 	c.probe.retries, c.probe.backoff, c.probe.since = 0, 0, 0
 	c.softErr = 0
+	c.resumed()
 }

@@ -106,6 +106,17 @@ func (e *endpoint) SetMaxPacingRate(r uint64) {
 // SetQuickAck is TCP_QUICKACK.
 func (e *endpoint) SetQuickAck(on bool) { e.with(func(c *tcp.Conn) { c.SetQuickAck(on) }) }
 
+// SetMaxRTO is TCP_RTO_MAX_MS.
+func (e *endpoint) SetMaxRTO(d time.Duration) { e.with(func(c *tcp.Conn) { c.SetMaxRTO(d) }) }
+
+// SetMinRTO is TCP_RTO_MIN_US.
+func (e *endpoint) SetMinRTO(d time.Duration) { e.with(func(c *tcp.Conn) { c.SetMinRTO(d) }) }
+
+// SetMaxDelayedAck is TCP_DELACK_MAX_US.
+func (e *endpoint) SetMaxDelayedAck(d time.Duration) {
+	e.with(func(c *tcp.Conn) { c.SetMaxDelayedAck(d) })
+}
+
 func (e *endpoint) with(f func(*tcp.Conn)) {
 	e.lock()
 	defer e.unlock()

@@ -27,9 +27,7 @@ func (o *options) checkMap(spec string) error {
 	}
 	var names []string
 	for _, p := range transport.Registered() {
-		if p.Stream != nil {
-			names = append(names, p.Name)
-		}
+		names = append(names, p.Name)
 	}
 	switch {
 	case len(names) == 0:

@@ -31,12 +31,15 @@ import (
 	"github.com/alptrace/alptrace/stack/transport"
 )
 
-// number is for experiments (RFC 3692).
-const number = 253
-
+// The numbers are for experiments (RFC 3692); 253 is for IPv4 only.
 func init() {
+	register("rdp", 253)
+	register("rdp6", 254)
+}
+
+func register(name string, number uint8) {
 	transport.Register(transport.Protocol{
-		Name: "rdp", Number: number, HeaderLen: headerLen, Checksum: transport.PortsLen + 2,
+		Name: name, Number: number, HeaderLen: headerLen, Checksum: transport.PortsLen + 2,
 		Stream: func(s *transport.Socket) transport.Conn { return &conn{s: s, cwnd: firstWindow} },
 		Opens:  func(pkt []byte) bool { return pkt[0]&(syn|ack) == syn && pkt[1] == version },
 	})

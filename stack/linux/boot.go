@@ -117,10 +117,11 @@ func (k *kernel) listen(name string) (chan *net.UnixConn, error) {
 	return c, nil
 }
 
-// keeper is the shell that starts the kernel and, when this process has ended in
-// whatever way, kills it with its helpers, which a death signal of the kernel's
-// own process would leave behind. The kernel makes a process group of its own. Its first line of output is the kernel's pid.
-const keeper = `"$@" </dev/null & p=$!; echo $p; exec >/dev/null 2>&1; read _; kill -KILL -$p $p 0`
+// keeper is the shell that starts the kernel and, when that has ended, or this
+// process has, in whatever way, kills it with its helpers, which a death signal of the kernel's
+// own process would leave behind. $HOME is the directory of the sockets. The kernel makes a process group of its own. Its first line of output is the kernel's pid.
+const keeper = `exec 3<&0; "$@" </dev/null 3<&- & p=$!; echo $p; exec >/dev/null 2>&1
+{ read _ <&3; kill -KILL $p; } & wait $p; rm -rf "$HOME"; kill -KILL -$p; kill -KILL 0`
 
 // start starts the process, on one processor: a guest's system call is several
 // switches between its own processes, which are dear between processors.

@@ -210,13 +210,20 @@ const (
 	memDefault, memMax                  = 212992, 212992
 )
 
+// lossRecovery is that of RFC 6675, without gVisor's RACK. With RACK a connection
+// may be left without any timer (its tail loss probe was lost, and all that is
+// outstanding is marked as lost), after an outage a window takes a timeout for
+// each segment, and an acknowledgment costs a walk over all that is in flight.
+// docs/sim.md has the figures.
+const lossRecovery = tcpip.TCPRecovery(0)
+
 // setDefaults gives the stack Linux's sysctl defaults.
 func (e *Engine) setDefaults(cfg Config) error {
 	for _, opt := range []tcpip.SettableTransportProtocolOption{
 		ptr(tcpip.TCPSACKEnabled(true)),
 		ptr(tcpip.TCPDelayEnabled(true)),
 		ptr(tcpip.TCPModerateReceiveBufferOption(true)),
-		ptr(tcpip.TCPRACKLossDetection),
+		ptr(lossRecovery),
 		ptr(tcpip.TCPTimeWaitTimeoutOption(60 * time.Second)),
 		ptr(tcpip.TCPLingerTimeoutOption(60 * time.Second)),
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: tcpRcvMin, Default: tcpRcvDefault, Max: e.tcpRcvMax},

@@ -35,20 +35,16 @@ func (c *Config) mapTCP() (uint8, error) {
 		return unix.IPPROTO_TCP, nil
 	}
 	i := slices.IndexFunc(c.Transports, func(p transport.Protocol) bool { return p.Name == c.MapTCP })
-	if i < 0 || c.Transports[i].Stream == nil {
-		return 0, fmt.Errorf("no transport protocol %q with streams", c.MapTCP)
+	if i < 0 {
+		return 0, fmt.Errorf("no transport protocol %q", c.MapTCP)
 	}
 	return c.Transports[i].Number, nil
 }
 
-// hasStream says whether one of Config.Transports has streams, and the number. The
-// host's kernel would not let its packets be shared.
+// hasStream says whether one of Config.Transports has the number. rootd does not
+// share a host's address for them.
 func (e *Engine) hasStream(number int) bool {
-	if number > 255 || e.shared != nil {
-		return false
-	}
-	p, ok := e.st.TransportProtocolInstance(tcpip.TransportProtocolNumber(number)).(onip.Protocol)
-	return ok && p.HasStream()
+	return number <= 255 && e.shared == nil && onip.Has(e.st, uint8(number))
 }
 
 // number is the number of the protocol under the socket.

@@ -127,6 +127,7 @@ func (c *Conn) inputSynchronized(s *Segment) {
 		}
 		s.Seq = s.Seq.Add(1) // simultaneous open: the peer's SYN-ACK
 		s.Flags &^= SYN
+		s.Window >>= c.snd.scale // it is not scaled (RFC 7323 2.2)
 	}
 	// First: the sequence number.
 	if !c.acceptable(s) {

@@ -80,7 +80,7 @@ func (c *Conn) frtoOnAck(a *Ack) bool {
 	}
 	// Something that was never retransmitted has arrived: what was taken for
 	// lost was only late.
-	if a.original && a.Delivered > 0 && c.originalInFlight(a) {
+	if a.original && c.recovery.undoOn {
 		c.undoAll()
 		return true
 	}
@@ -99,9 +99,4 @@ func (c *Conn) frtoOnAck(a *Ack) bool {
 // canSendNew says whether there is new data that the peer's window lets out.
 func (c *Conn) canSendNew() bool {
 	return c.unsent() > 0 && c.snd.una.Add(c.snd.wnd).After(c.snd.nxt)
-}
-
-// originalInFlight says whether what was delivered was in flight at the timeout.
-func (c *Conn) originalInFlight(a *Ack) bool {
-	return a.prevUna.Before(c.recovery.high) && c.recovery.undoOn
 }

@@ -1,9 +1,9 @@
 // Package transport is for transport protocols of one's own: what an author
 // writes, and what is at hand for it.
 //
-// A protocol has an IP protocol number and, for SOCK_STREAM, a [Conn]: what one
-// end of a connection does when a packet arrives, a timer goes off or the program
-// wants something. It runs to completion each time, under one lock, with the time
+// A protocol has an IP protocol number and a [Conn]: what one end of a connection
+// does when a packet arrives, a timer goes off or the program wants something. The
+// program has a socket of SOCK_STREAM. It runs to completion each time, under one lock, with the time
 // and the randomness of its [Socket], so that the same code serves real programs
 // and simulations. Ports, listeners, queues and buffers are not its business.
 //
@@ -31,7 +31,8 @@ type Protocol struct {
 	// Name is what --map calls it.
 	Name string
 	// Number is its number in the IP header, and the third argument of
-	// socket(2). 253 and 254 are for experiments (RFC 3692).
+	// socket(2). 253 and 254 are for experiments (RFC 3692); netstack takes 253
+	// for an extension header of IPv6, so that it is for IPv4 only.
 	Number uint8
 	// HeaderLen is the length of the shortest packet after its ports, bytes.
 	// Shorter ones are dropped.
@@ -40,13 +41,11 @@ type Protocol struct {
 	// checksum of TCP and UDP (RFC 1071, with the pseudo header). It is
 	// filled in and checked; what fails is dropped. 0: there is none.
 	Checksum int
-	// Stream makes one end of a connection, for SOCK_STREAM; nil: there are none.
+	// Stream makes one end of a connection, for SOCK_STREAM.
 	Stream func(*Socket) Conn
 	// Opens says whether a packet asks a listener for a new connection, which
 	// is then its first packet.
 	Opens func(pkt []byte) bool
-	// Datagram makes a socket of SOCK_DGRAM; nil: there are none.
-	Datagram func(*Datagrams) Datagram
 }
 
 // Conn is one end of a connection. Nothing may block, and pkt is only lent.
@@ -70,16 +69,6 @@ type Conn interface {
 	Error(err unix.Errno)
 	// Abort ends it at once: the peer may be told. Nothing is called after it.
 	Abort()
-}
-
-// Datagram is a socket of SOCK_DGRAM.
-type Datagram interface {
-	// Send sends a message to the peer: EMSGSIZE, ENOBUFS, EAGAIN.
-	Send(to Peer, msg []byte) unix.Errno
-	// Receive has a packet, after its ports.
-	Receive(from Peer, pkt []byte)
-	// Timer is called when the time of Datagrams.SetTimer has come.
-	Timer()
 }
 
 var registry struct {
@@ -121,10 +110,8 @@ func (p *Protocol) check() error {
 		return fmt.Errorf("transport: the protocol with number %d has no name", p.Number)
 	case slices.Contains(ownNumbers, p.Number):
 		return fmt.Errorf("transport: %s: the number %d is not free (253 and 254 are for experiments)", p.Name, p.Number)
-	case p.Stream == nil && p.Datagram == nil:
-		return fmt.Errorf("transport: %s has neither Stream nor Datagram", p.Name)
-	case p.Stream != nil && p.Opens == nil:
-		return fmt.Errorf("transport: %s has Stream without Opens", p.Name)
+	case p.Stream == nil || p.Opens == nil:
+		return fmt.Errorf("transport: %s has no Stream or no Opens", p.Name)
 	case p.HeaderLen < 0 || p.Checksum != 0 && (p.Checksum < PortsLen || p.Checksum+2 > PortsLen+p.HeaderLen):
 		return fmt.Errorf("transport: %s: the checksum at %d is not within the ports and %d bytes", p.Name, p.Checksum, p.HeaderLen)
 	}

@@ -1,6 +1,6 @@
 /* proto253: an echo server and client of socket(AF_INET, SOCK_STREAM, 253), or of
- * another protocol: proto253 [-6] [-p NUMBER] serve ADDR PORT CONNECTIONS
- *                  proto253 [-6] [-p NUMBER] echo ADDR PORT <in >out
+ * another protocol: proto253 [-4|-6] [-p NUMBER] serve ADDR PORT CONNECTIONS
+ *                  proto253 [-4|-6] [-p NUMBER] echo ADDR PORT <in >out
  * The server forks for each connection. Built static, to show that no library is
  * involved. */
 #include <arpa/inet.h>
@@ -79,8 +79,10 @@ static void client(int s)
 int main(int argc, char **argv)
 {
 	int o, family = AF_INET, number = 253;
-	while ((o = getopt(argc, argv, "6p:")) != -1) {
-		if (o == '6')
+	while ((o = getopt(argc, argv, "46p:")) != -1) {
+		if (o == '4')
+			family = AF_INET;
+		else if (o == '6')
 			family = AF_INET6;
 		else if (o == 'p')
 			number = atoi(optarg);
@@ -90,7 +92,7 @@ int main(int argc, char **argv)
 	argv += optind;
 	argc -= optind;
 	if (argc < 3) {
-		fprintf(stderr, "proto253 [-6] [-p NUMBER] serve|echo ADDR PORT [CONNECTIONS]\n");
+		fprintf(stderr, "proto253 [-4|-6] [-p NUMBER] serve|echo ADDR PORT [CONNECTIONS]\n");
 		return 2;
 	}
 	union {

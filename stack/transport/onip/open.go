@@ -73,6 +73,9 @@ func (e *endpoint) Connect(addr tcpip.FullAddress) tcpip.Error {
 	if err != nil {
 		return err
 	}
+	if net == ipv6 && e.p.number == tcpip.TransportProtocolNumber(header.IPv6ExperimentExtHdrIdentifier) {
+		return &tcpip.ErrNetworkUnreachable{} // it would not arrive: netstack takes it for an extension header
+	}
 	if addr.NIC != 0 && e.BindNICID != 0 && addr.NIC != e.BindNICID {
 		return &tcpip.ErrHostUnreachable{}
 	}

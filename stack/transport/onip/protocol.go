@@ -26,7 +26,7 @@ type protocol struct {
 	epoch  tcpip.MonotonicTime
 }
 
-var _ Protocol = (*protocol)(nil)
+var _ stack.TransportProtocol = (*protocol)(nil)
 
 // Factory makes a stack's protocol.
 func Factory(p transport.Protocol) stack.TransportProtocolFactory {
@@ -35,15 +35,11 @@ func Factory(p transport.Protocol) stack.TransportProtocolFactory {
 	}
 }
 
-// Protocol is what a stack has for each protocol of package transport.
-type Protocol interface {
-	stack.TransportProtocol
-	// HasStream says whether there is SOCK_STREAM.
-	HasStream() bool
+// Has says whether a stack has a protocol of package transport with the number.
+func Has(st *stack.Stack, number uint8) bool {
+	_, ok := st.TransportProtocolInstance(tcpip.TransportProtocolNumber(number)).(*protocol)
+	return ok
 }
-
-// HasStream implements Protocol.
-func (p *protocol) HasStream() bool { return p.Stream != nil }
 
 // now is the connections' time. It begins at a second: 0 is never.
 func (p *protocol) now() time.Duration {
@@ -112,9 +108,6 @@ func (p *protocol) Number() tcpip.TransportProtocolNumber { return p.number }
 
 // NewEndpoint implements stack.TransportProtocol.
 func (p *protocol) NewEndpoint(net tcpip.NetworkProtocolNumber, q *waiter.Queue) (tcpip.Endpoint, tcpip.Error) {
-	if p.Stream == nil {
-		return nil, &tcpip.ErrNotSupported{}
-	}
 	return newEndpoint(p, net, q), nil
 }
 

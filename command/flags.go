@@ -27,6 +27,7 @@ type options struct {
 	linuxOptions
 	engine  string
 	tcp     string // as --tcp
+	mapTCP  string // the protocol that sockets of TCP get
 	impair  impair.Config
 	rec     records
 	trace   string
@@ -44,6 +45,7 @@ const noValue = "-"
 
 type rawFlags struct {
 	net, engine, tcp, trace string
+	mapTCP                  string // as --map
 	rec                     recordFlags
 	overlayOptions
 	linuxOptions
@@ -69,6 +71,7 @@ func flagSet(r *rawFlags) *pflag.FlagSet {
 	f.StringVar(&r.engine, "engine", "netstack", "the `ENGINE` that serves the sockets: netstack, host, linux=KERNEL or linux:TREE (docs/linux-engine.md)")
 	linuxFlags(f, &r.linuxOptions)
 	tcpFlag(f, &r.tcp)
+	mapFlag(f, &r.mapTCP)
 	f.StringVar(&r.impair.both, "impair", "", "make the network worse, both ways, as \"delay=50ms loss=1%\": words of `SPEC` (docs/impair.md)")
 	f.StringVar(&r.impair.in, "impair-in", "", "what is received only: `SPEC`")
 	f.StringVar(&r.impair.out, "impair-out", "", "what is sent only: `SPEC`")
@@ -129,6 +132,9 @@ func (o *options) check(r *rawFlags) error {
 		return fmt.Errorf("--engine %q: want netstack, host, linux=KERNEL or linux:TREE", o.engine)
 	}
 	if err := o.checkTCP(); err != nil {
+		return err
+	}
+	if err := o.checkMap(r.mapTCP); err != nil {
 		return err
 	}
 	for _, s := range r.addrs {
@@ -248,7 +254,7 @@ func (o *options) agree() error {
 
 // optionalValues writes pflag's optional values as alptrace(1) does, in the same
 // width.
-var optionalValues = strings.NewReplacer(`--trace FILE[="-"]`, `--trace[=FILE]    `, `[=true|false]`, `             `)
+var optionalValues = strings.NewReplacer(`--trace FILE[="-"]`, `--trace[=FILE]    `, `--klog FILE[="-"]`, `--klog[=FILE]    `, `[=true|false]`, `             `)
 
 func usage() string {
 	var r rawFlags

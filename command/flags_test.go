@@ -143,7 +143,7 @@ func TestParseErrors(t *testing.T) {
 		{"--net tun:t --addr 10.0.0.1/24 --publish 80:80 true", "--publish needs --net relay"},
 		{"--net none --publish 80:80 true", "--publish needs --net relay"},
 		{"--net host --publish 80:80 true", "--publish needs --net relay"},
-		{"--engine linux true", `--engine "linux": want`},
+		{"--engine plan9 true", `--engine "plan9": want`},
 		{"--engine host --net relay true", "--net does not apply"},
 		{"--engine host --net tun:t --addr 10.0.0.1/24 true", "--net does not apply"},
 		{"--engine host --addr 10.0.0.1/24 true", "do not apply"},

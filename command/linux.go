@@ -28,7 +28,7 @@ type linuxOptions struct {
 
 func linuxFlags(f *pflag.FlagSet, o *linuxOptions) {
 	f.StringArrayVar(&o.sysctls, "sysctl", nil, "engine linux: set `NAME=VALUE`, as net.ipv4.tcp_congestion_control=bbr (repeatable)")
-	f.StringArrayVar(&o.modules, "kernel-module", nil, "engine linux: load a module, as `\"FILE [PARAMETER=VALUE...]\"` (repeatable)")
+	f.StringArrayVar(&o.modules, "kernel-module", nil, "engine linux: load the module in `FILE`; parameters may follow it in the same word (repeatable)")
 	f.StringVar(&o.klog, "klog", "", "engine linux: write the kernel's log to `FILE`, or to standard error")
 	f.Lookup("klog").NoOptDefVal = noValue
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/alptrace/alptrace/stack"
 	"github.com/alptrace/alptrace/stack/host"
 	"github.com/alptrace/alptrace/stack/netstack"
+	"github.com/alptrace/alptrace/stack/transport"
 )
 
 // network is the engine with its links.
@@ -44,7 +45,8 @@ func newNetwork(o *options, pg *page, rec *recorder, log *slog.Logger) (*network
 		n.engine, err = host.New(host.Config{})
 		return n, err
 	}
-	cfg := netstack.Config{Addrs: o.addrs, Gateways: o.gateways, Probe: rec.wants(), Logger: log}
+	cfg := netstack.Config{Addrs: o.addrs, Gateways: o.gateways, Probe: rec.wants(), Logger: log,
+		Transports: transport.Registered(), MapTCP: o.mapTCP}
 	if cfg.TCP, err = newTCP(o.tcp); err != nil {
 		return nil, err
 	}

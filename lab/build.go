@@ -7,12 +7,14 @@ import (
 	"path/filepath"
 
 	"github.com/alptrace/alptrace/lab/lan"
+	"github.com/alptrace/alptrace/lab/toobig"
 	"github.com/alptrace/alptrace/lab/topo"
 	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/link/impair"
 	"github.com/alptrace/alptrace/link/pair"
 	"github.com/alptrace/alptrace/observe/owner"
 	"github.com/alptrace/alptrace/stack/netstack"
+	"github.com/alptrace/alptrace/stack/tcp/alptcp"
 )
 
 // build makes links, then stacks and switches on their ends.
@@ -119,7 +121,7 @@ func (l *Lab) buildNode(n *topo.Node, ends map[*topo.Iface]link.Link) error {
 	for _, i := range n.Ifaces {
 		bare := ends[i]
 		if n.Kind == topo.Router {
-			bare = &tooBigLink{Link: bare, node: n}
+			bare = toobig.Wrap(bare, n)
 		}
 		t := newTap(bare, h.owners, l.log)
 		h.Taps = append(h.Taps, t)
@@ -137,6 +139,11 @@ func (l *Lab) buildNode(n *topo.Node, ends map[*topo.Iface]link.Link) error {
 	}
 	if n.NAT >= 0 {
 		cfg.Masquerade = []int{n.NAT}
+	}
+	if n.TCP != "" {
+		if cfg.TCP, err = alptcp.Parse(n.TCP); err != nil {
+			return err
+		}
 	}
 	e, err := netstack.New(cfg)
 	if err != nil {

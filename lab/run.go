@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/alptrace/alptrace/lab/topo"
+	"github.com/alptrace/alptrace/stack/tcp/alptcp"
 )
 
 // checkPrograms finds what would keep a program from being started.
@@ -21,9 +23,12 @@ func (l *Lab) checkPrograms() error {
 		errs = append(errs, &topo.Error{Pos: p.Pos, Msg: fmt.Sprintf(format, args...)})
 	}
 	for _, h := range l.Topo.Hosts {
+		if _, err := alptcp.Parse(cmp.Or(h.TCP, "gvisor")); err != nil {
+			errs = append(errs, &topo.Error{Pos: h.TCPPos, Msg: fmt.Sprintf("tcp: %v", err)})
+		}
 		for _, p := range h.Run {
-			if p.TCP != "" && p.TCP != "gvisor" {
-				fail(p, "tcp %q: want gvisor", p.TCP)
+			if has := cmp.Or(h.TCP, "gvisor"); p.TCP != "" && p.TCP != has {
+				fail(p, "tcp %q: all programs of a host have its TCP, which is %q", p.TCP, has)
 			}
 			dir := l.dir(p)
 			if st, err := os.Stat(dir); err != nil || !st.IsDir() {

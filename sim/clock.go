@@ -162,13 +162,11 @@ func (c *Clock) Stack(settle func()) tcpip.Clock {
 	return &stackClock{c: c, settle: settle}
 }
 
-// stackClock is a stack's clock. No two readings of it are equal: each is a
-// nanosecond later, until time moves on. A processor takes longer to do anything,
-// and RACK (RFC 8985 6.2) orders segments by when they were sent.
+// stackClock is a stack's clock. Looking at it changes nothing: a run that is
+// watched is the same run.
 type stackClock struct {
 	c      *Clock
 	settle func()
-	last   time.Duration
 }
 
 // Now is the wall clock, which began at Epoch.
@@ -177,8 +175,7 @@ func (s *stackClock) Now() time.Time { return Epoch.Add(s.c.now) }
 // NowMonotonic is the time since the simulation began, and a second: the zero
 // value means "never" to some.
 func (s *stackClock) NowMonotonic() tcpip.MonotonicTime {
-	s.last = max(s.last+1, s.c.now)
-	return tcpip.MonotonicTime{}.Add(time.Second + s.last)
+	return tcpip.MonotonicTime{}.Add(time.Second + s.c.now)
 }
 
 // AfterFunc has f called d from now.

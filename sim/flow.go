@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -64,8 +65,9 @@ func (s *Sim) addTraffic(n *topo.Node, t *topo.Traffic) error {
 		return fmt.Errorf("traffic from %s to itself: it would meet no network", n.Name)
 	}
 	addrs := s.lab.Lookup(n, t.To.Name)
-	if len(addrs) == 0 {
-		return fmt.Errorf("traffic to %s: it has no address", t.To.Name)
+	at := slices.IndexFunc(addrs, func(a netip.Addr) bool { return t.IP == 0 || a.Is6() == (t.IP == 6) })
+	if at < 0 {
+		return fmt.Errorf("traffic to %s: it has no such address", t.To.Name)
 	}
 	port := t.Port
 	if port == 0 {
@@ -82,7 +84,7 @@ func (s *Sim) addTraffic(n *topo.Node, t *topo.Traffic) error {
 		f := &flow{
 			sim: s, spec: t, from: from, to: to, steps: steps,
 			name: fmt.Sprintf("%s-%s:%d", n.Name, t.To.Name, port),
-			dst:  stack.Addr{IP: addrs[0], Port: port},
+			dst:  stack.Addr{IP: addrs[at], Port: port},
 			ends: t.Bytes > 0 || t.Stop > 0 || len(steps) > 0,
 		}
 		if t.Count > 1 {
@@ -95,7 +97,7 @@ func (s *Sim) addTraffic(n *topo.Node, t *topo.Traffic) error {
 		}
 		s.clock.At(t.Start, func() { f.start(); from.settled() })
 	}
-	return s.listen(to, listenKey{to.Name, port, isDatagram(t.Kind)}, s.flows[len(s.flows)-max(t.Count, 1):])
+	return s.listen(to, listenKey{to.Name, port, isDatagram(t.Kind)}, slices.ContainsFunc(addrs, netip.Addr.Is6), s.flows[len(s.flows)-max(t.Count, 1):])
 }
 
 // entries is how many ports of a host have a server.
@@ -234,15 +236,16 @@ type listener struct {
 	peers map[netip.AddrPort]*flow // of datagrams
 }
 
-// listen gives a host a server for flows, or one that is there more flows.
-func (s *Sim) listen(h *Host, k listenKey, flows []*flow) error {
+// listen gives a host a server for flows, or one that is there more flows. v6 says
+// that the host has IPv6.
+func (s *Sim) listen(h *Host, k listenKey, v6 bool, flows []*flow) error {
 	l := s.listeners[k]
 	if l != nil {
 		l.flows = append(l.flows, flows...)
 		return nil
 	}
 	family := unix.AF_INET
-	if flows[0].dst.IP.Is6() {
+	if v6 {
 		family = unix.AF_INET6 // serves IPv4 too
 	}
 	typ := unix.SOCK_STREAM

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/alptrace/alptrace/lab/toobig"
 	"github.com/alptrace/alptrace/lab/topo"
 	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/link/impair"
 	"github.com/alptrace/alptrace/stack/netstack"
+	"github.com/alptrace/alptrace/stack/tcp/alptcp"
 )
 
 // Load builds a lab. The caller closes what it returns. Errors are those of
@@ -78,10 +80,19 @@ func (s *Sim) addNode(n *topo.Node, ends map[*topo.Iface]*End) error {
 	}
 	cfg := netstack.Config{Forwarding: n.Kind == topo.Router}
 	for i, l := range links {
+		if n.Kind == topo.Router {
+			l = toobig.Wrap(l, n)
+		}
 		cfg.Interfaces = append(cfg.Interfaces, netstack.Interface{Link: l, Addrs: n.Ifaces[i].Addrs})
 	}
 	for _, r := range n.Routes {
 		cfg.Routes = append(cfg.Routes, netstack.Route{Dst: r.Dst, Via: r.Via, Link: r.Iface})
+	}
+	if n.TCP != "" {
+		var err error
+		if cfg.TCP, err = alptcp.Parse(n.TCP); err != nil {
+			return fmt.Errorf("%s: tcp: %w", n.TCPPos, err)
+		}
 	}
 	if n.Kind == topo.Router && n.NAT >= 0 {
 		cfg.Masquerade = []int{n.NAT}

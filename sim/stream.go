@@ -46,11 +46,8 @@ func (f *flow) startStream() {
 	}
 	st := f.newStream(f.from, ep, clientPhase, serverPhase)
 	f.client = st
-	if f.spec.CC != "" {
-		if err := ep.SetOption(unix.SOL_TCP, unix.TCP_CONGESTION, []byte(f.spec.CC)); err != 0 {
-			f.fail("congestion control "+f.spec.CC, err)
-			return
-		}
+	if !f.choose(ep) {
+		return
 	}
 	if f.spec.Kind == "reqresp" { // as whoever cares for latency does
 		_ = ep.SetOption(unix.SOL_TCP, unix.TCP_NODELAY, []byte{1, 0, 0, 0})
@@ -71,6 +68,19 @@ func (f *flow) startStream() {
 	if f.spec.Stop > 0 {
 		f.sim.clock.At(f.spec.Stop, st.task.run0)
 	}
+}
+
+// choose sets the flow's congestion control, and reports whether there is one of
+// that name.
+func (f *flow) choose(ep stack.Endpoint) bool {
+	if f.spec.CC == "" {
+		return true
+	}
+	err := ep.SetOption(unix.SOL_TCP, unix.TCP_CONGESTION, []byte(f.spec.CC))
+	if err != 0 {
+		f.fail("congestion control "+f.spec.CC, err)
+	}
+	return err == 0
 }
 
 // run0 runs the task outside of the queue of those that have been woken.
@@ -101,7 +111,10 @@ func (l *listener) accept() {
 		st.up = true
 		f.server = st
 		st.step = st.serve
-		if f.spec.Kind == "reqresp" {
+		if f.spec.Kind == "reqresp" { // most bytes are the server's
+			if !f.choose(ep) {
+				continue
+			}
 			_ = ep.SetOption(unix.SOL_TCP, unix.TCP_NODELAY, []byte{1, 0, 0, 0})
 			st.step = (&requests{st: st}).server
 		}

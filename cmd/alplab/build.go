@@ -179,11 +179,11 @@ func findSource(flag string, adds []addition) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if root, path, err := moduleAround(abs); err != nil || path != modulePath {
+		root, path, err := moduleAround(abs)
+		if err != nil || path != modulePath {
 			return "", fmt.Errorf("--source %s: not the source of %s", flag, modulePath)
-		} else {
-			return root, nil
 		}
+		return root, nil
 	}
 	var places []string
 	if exe, err := os.Executable(); err == nil {

@@ -144,6 +144,10 @@ func (r *reader) nodes(v *value, kind Kind, to *[]*Node) {
 		case Host:
 			known["run"] = func(v *value) { r.list(v, "a list of programs", func(v *value) { r.program(n, v) }) }
 			known["traffic"] = func(v *value) { r.list(v, "a list of tables", func(v *value) { r.traffic(n, v) }) }
+			known["tcp"] = func(v *value) {
+				n.TCPPos = v.pos
+				r.str(&n.TCP)(v)
+			}
 		case Router:
 			known["nat"] = func(v *value) { r.nat[n] = v }
 		}

@@ -119,6 +119,7 @@ func (r *reader) traffic(n *Node, v *value) {
 		"port":     integer(d, &t.Port, 1, math.MaxUint16),
 		"count":    integer(d, &t.Count, 1, 1e6),
 		"cc":       r.str(&t.CC),
+		"ip":       integer(d, &t.IP, 4, 6),
 		"request":  r.size(&t.Request),
 		"response": r.size(&t.Response),
 		"interval": r.duration(&t.Interval),
@@ -133,6 +134,8 @@ func (r *reader) traffic(n *Node, v *value) {
 		r.fail(v.pos, "traffic: want kind and to")
 	case !slices.Contains(TrafficKinds, t.Kind):
 		r.want(kind, strings.Join(TrafficKinds, ", "))
+	case t.IP == 5:
+		r.fail(v.pos, "traffic: ip is 4 or 6")
 	case t.Stop != 0 && t.Stop <= t.Start:
 		r.fail(v.pos, "traffic: want stop after start")
 	case (t.Kind == "trace") != (t.File != ""):

@@ -71,6 +71,8 @@ type Node struct {
 
 	Run     []Program // host
 	Traffic []Traffic // host
+	TCP     string    // host: which TCP, as the flag --tcp says it; "" is the default
+	TCPPos  Pos       // of that
 }
 
 // Addrs are the node's addresses, by interface.
@@ -134,7 +136,7 @@ type Program struct {
 	Env        []string      // NAME=VALUE, beside what is inherited
 	Start      time.Duration // after the lab is up
 	After      *Wait         // nil: not
-	TCP        string        // congestion control or stack for its sockets; "" is the default
+	TCP        string        // the TCP that its host must have; "" is any
 	Background bool          // serves: it is ended when the others are done
 }
 
@@ -158,6 +160,7 @@ type Traffic struct {
 	Port     uint16        // of the other side
 	Count    int           // flows, at least 1
 	CC       string        // congestion control; "" is the default
+	IP       int           // version of IP: 4 or 6; 0 is 4 where there is a choice
 	Request  int64         // bytes of a request (reqresp), of a message (echo)
 	Response int64         // bytes of a response (reqresp)
 	Interval time.Duration // between requests, or messages

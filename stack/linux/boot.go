@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -9,10 +10,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,9 +25,9 @@ import (
 type kernel struct {
 	dir     string // of its sockets; removed once it has booted
 	log     *klog
-	pid     int
-	ended   chan struct{} // closed when the process has
-	status  error         // of the process, after ended
+	pid     int           // of the kernel
+	alive   io.Closer     // the end of a pipe whose closing kills it
+	ended   chan struct{} // closed when they have
 	card    chan *net.UnixConn
 	port    chan *net.UnixConn
 	removal sync.Once
@@ -78,10 +79,9 @@ func boot(cfg *Config) (*kernel, error) {
 		}
 		args = append(args, fmt.Sprintf("virtio_uml.device=%s/card:%d", k.dir, vhost.IDNet))
 	}
-	cmd := exec.Command(path, append(args, cfg.Arguments...)...)
 	// HOME must be there, and TMPDIR is where the guest's memory is a file for a moment.
-	cmd.Env = []string{"HOME=" + k.dir, "TMPDIR=" + memoryDir(), "PATH=/usr/bin:/bin"}
-	if err := k.start(cmd); err != nil {
+	env := []string{"HOME=" + k.dir, "TMPDIR=" + memoryDir(), "PATH=/usr/bin:/bin"}
+	if err := k.start(path, append(args, cfg.Arguments...), env); err != nil {
 		return nil, fmt.Errorf("kernel %s: %w", path, err)
 	}
 	ok = true
@@ -117,46 +117,51 @@ func (k *kernel) listen(name string) (chan *net.UnixConn, error) {
 	return c, nil
 }
 
+// keeper is the shell that starts the kernel and, when this process has ended in
+// whatever way, kills it with its helpers, which a death signal of the kernel's
+// own process would leave behind. $HOME is the directory of the sockets. The kernel makes a process group of its own. Its first line of output is the kernel's pid.
+const keeper = `"$@" </dev/null & p=$!; echo $p; exec >/dev/null 2>&1; read _; rm -rf "$HOME"; kill -KILL -$p $p 0`
+
 // start starts the process, on one processor: a guest's system call is several
 // switches between its own processes, which are dear between processors.
-func (k *kernel) start(cmd *exec.Cmd) error {
+func (k *kernel) start(path string, args, env []string) error {
+	cmd := exec.Command("/bin/sh", append([]string{"-c", keeper, "sh", path}, args...)...)
+	cmd.Env = env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	alive, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	cmd.Stdout, cmd.Stderr = w, w
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
 	go func() {
-		// The thread lives as long as the process, which dies with it.
-		runtime.LockOSThread()
+		runtime.LockOSThread() // and not unlocked: the thread ends pinned
 		pin()
-		err := cmd.Start()
-		w.Close()
-		if err == nil {
-			k.pid = cmd.Process.Pid
-		}
-		started <- err
-		if err != nil {
-			close(k.ended)
-			r.Close()
-			return
-		}
-		logged := make(chan struct{})
-		go func() {
-			_, _ = io.Copy(k.log, r)
-			r.Close()
-			close(logged)
-		}()
-		k.status = cmd.Wait()
-		_ = syscall.Kill(-k.pid, syscall.SIGKILL) // what it has left
-		select {
-		case <-logged:
-		case <-time.After(time.Second):
-		}
+		started <- cmd.Start()
+	}()
+	err = <-started
+	w.Close()
+	if err != nil {
+		r.Close()
+		close(k.ended)
+		return err
+	}
+	k.alive = alive
+	out := bufio.NewReader(r)
+	line, _ := out.ReadString('\n')
+	k.pid, _ = strconv.Atoi(strings.TrimSpace(line))
+	go func() {
+		_, _ = io.Copy(k.log, out) // to its end, which is the kernel's
+		r.Close()
+		alive.Close()
+		_ = cmd.Wait()
 		close(k.ended)
 	}()
-	return <-started
+	return nil
 }
 
 // pin keeps this thread, and what it starts, on one of the processors.
@@ -184,7 +189,7 @@ func (k *kernel) tidy() { k.removal.Do(func() { os.RemoveAll(k.dir) }) }
 
 // kill ends the process, and waits until it has ended.
 func (k *kernel) kill() {
-	_ = syscall.Kill(-k.pid, syscall.SIGKILL)
+	_ = k.alive.Close()
 	<-k.ended
 	k.tidy()
 }

@@ -14,8 +14,8 @@
 // 0.15 ms), as their errno is the kernel's.
 //
 // Nothing is left on the host when the process ends, in whatever way: the guest's
-// memory and the directory of its sockets are removed as soon as it has booted, it
-// gets SIGKILL when its parent dies, and powers off when the port closes.
+// memory and the directory of its sockets are removed as soon as it has booted, and a
+// shell that holds the other end of a pipe kills it when the pipe closes.
 //
 // A kernel that panics, or does not answer for some time, fails its endpoints with
 // ENETDOWN; [Config.Failed] gets an error with the end of its log.

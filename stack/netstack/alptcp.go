@@ -38,7 +38,7 @@ type stateful interface {
 // tcpStateOf is the state of a TCP endpoint; ok is false for any other.
 func tcpStateOf(ep gstack.TransportEndpoint) (s tcp.EndpointState, ok bool) {
 	switch ep.(type) {
-	case *tcp.Endpoint, alpTCP:
+	case *tcp.Endpoint, alpTCP, streamEndpoint:
 		return tcp.EndpointState(ep.(stateful).State()), true
 	}
 	return 0, false

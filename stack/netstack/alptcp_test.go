@@ -13,23 +13,9 @@ import (
 // newAlp makes an engine with the project's own TCP.
 func newAlp(t testing.TB, l link.Link, addrs ...string) *Engine {
 	t.Helper()
-	cfg := Config{TCP: alptcp.Factory(alp.NewConfig())}
-	if l != nil {
-		cfg.Links = []link.Link{l}
-	}
-	for _, a := range addrs {
-		cfg.Addrs = append(cfg.Addrs, netip.MustParsePrefix(a))
-	}
-	e, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return e
+	cfg := config(l, addrs...)
+	cfg.TCP = alptcp.Factory(alp.NewConfig())
+	return made(t, cfg)
 }
 
 // TestContractAlp is TestContract with the project's own TCP on one side, on

@@ -22,12 +22,7 @@ func (z *zeros) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func benchmarkBulk(b *testing.B, tso, lo bool) {
-	x, y := newPair(b, link.IP, tso)
-	to := "10.0.0.2:0"
-	if lo {
-		y, to = x, "127.0.0.1:0"
-	}
+func benchmarkBulk(b *testing.B, x, y *Engine, to string) {
 	client, server := connection(b, x, y, to)
 	const chunk = 256 << 10
 	b.SetBytes(chunk)
@@ -49,13 +44,28 @@ func benchmarkBulk(b *testing.B, tso, lo bool) {
 	}
 }
 
-func BenchmarkBulk(b *testing.B)         { benchmarkBulk(b, false, false) }
-func BenchmarkBulkTSO(b *testing.B)      { benchmarkBulk(b, true, false) }
-func BenchmarkBulkLoopback(b *testing.B) { benchmarkBulk(b, false, true) }
+func BenchmarkBulk(b *testing.B) {
+	x, y := newPair(b, link.IP, false)
+	benchmarkBulk(b, x, y, "10.0.0.2:0")
+}
+
+func BenchmarkBulkTSO(b *testing.B) {
+	x, y := newPair(b, link.IP, true)
+	benchmarkBulk(b, x, y, "10.0.0.2:0")
+}
+
+func BenchmarkBulkLoopback(b *testing.B) {
+	x, _ := newPair(b, link.IP, false)
+	benchmarkBulk(b, x, x, "127.0.0.1:0")
+}
 
 // BenchmarkRoundTrip is one byte there and one byte back.
 func BenchmarkRoundTrip(b *testing.B) {
 	x, y := newPair(b, link.IP, true)
+	benchmarkRoundTrip(b, x, y)
+}
+
+func benchmarkRoundTrip(b *testing.B, x, y *Engine) {
 	client, server := connection(b, x, y, "10.0.0.2:0")
 	go func() {
 		for {
@@ -65,6 +75,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 			server.writeAll([]byte{1})
 		}
 	}()
+	b.ReportAllocs()
 	b.ResetTimer()
 	for range b.N {
 		client.writeAll([]byte{1})
@@ -76,6 +87,10 @@ func BenchmarkRoundTrip(b *testing.B) {
 
 func BenchmarkConnect(b *testing.B) {
 	x, y := newPair(b, link.IP, true)
+	benchmarkConnect(b, x, y)
+}
+
+func benchmarkConnect(b *testing.B, x, y *Engine) {
 	l := listen(b, y, unix.AF_INET, stack.Addr{Port: 7}, 128)
 	for range b.N {
 		ep, _ := x.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 
 	"github.com/alptrace/alptrace/link"
 	"github.com/alptrace/alptrace/stack"
+	"github.com/alptrace/alptrace/stack/transport"
 )
 
 const (
@@ -87,6 +89,11 @@ type Config struct {
 	Probe bool
 	// TCP makes the TCP; nil is gVisor's, with CUBIC.
 	TCP gstack.TransportProtocolFactory
+	// Transports are more transport protocols, for sockets that name their
+	// numbers.
+	Transports []transport.Protocol
+	// MapTCP names the one of Transports that sockets of TCP get; empty: TCP.
+	MapTCP string
 	// Logger receives diagnostics; nil discards them.
 	Logger *slog.Logger
 }
@@ -105,6 +112,7 @@ type Engine struct {
 	listeners listeners
 	shared    *shared // nil: the addresses are the engine's own
 	orphans   orphans
+	tcpNumber uint8        // of the protocol that sockets of TCP get
 	inStep    bool         // Config.Lockstep
 	lockstep  *lockstepTCP // nil: not in lockstep, or another TCP than gVisor's
 	probe     *prober      // nil: not Config.Probe
@@ -129,6 +137,10 @@ func New(cfg Config) (*Engine, error) {
 		e.log = slog.New(slog.DiscardHandler)
 	}
 	quiet(e.log)
+	var err error
+	if e.tcpNumber, err = cfg.mapTCP(); err != nil {
+		return nil, err
+	}
 	if cfg.Probe {
 		e.probe = newProber(cfg.Lockstep)
 	}
@@ -177,12 +189,12 @@ func (e *Engine) stackOptions(cfg Config) gstack.Options {
 			}),
 			arp.NewProtocol,
 		},
-		TransportProtocols: append([]gstack.TransportProtocolFactory{
+		TransportProtocols: slices.Concat([]gstack.TransportProtocolFactory{
 			e.newTCPProtocol(cfg),
 			udp.NewProtocol,
 			icmp.NewProtocol4,
 			icmp.NewProtocol6,
-		}, rawProtocols(cfg.RawProtocols)...),
+		}, ownProtocols(cfg.Transports), rawProtocols(cfg.RawProtocols, cfg.Transports)),
 		Clock:       cfg.Clock,
 		SecureRNG:   rng,
 		RandSource:  source,
@@ -198,13 +210,20 @@ const (
 	memDefault, memMax                  = 212992, 212992
 )
 
+// lossRecovery is that of RFC 6675, without gVisor's RACK. With RACK a connection
+// may be left without any timer (its tail loss probe was lost, and all that is
+// outstanding is marked as lost), after an outage a window takes a timeout for
+// each segment, and an acknowledgment costs a walk over all that is in flight.
+// docs/sim.md has the figures.
+const lossRecovery = tcpip.TCPRecovery(0)
+
 // setDefaults gives the stack Linux's sysctl defaults.
 func (e *Engine) setDefaults(cfg Config) error {
 	for _, opt := range []tcpip.SettableTransportProtocolOption{
 		ptr(tcpip.TCPSACKEnabled(true)),
 		ptr(tcpip.TCPDelayEnabled(true)),
 		ptr(tcpip.TCPModerateReceiveBufferOption(true)),
-		ptr(tcpip.TCPRACKLossDetection),
+		ptr(lossRecovery),
 		ptr(tcpip.TCPTimeWaitTimeoutOption(60 * time.Second)),
 		ptr(tcpip.TCPLingerTimeoutOption(60 * time.Second)),
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: tcpRcvMin, Default: tcpRcvDefault, Max: e.tcpRcvMax},

@@ -18,13 +18,23 @@ const patience = 10 * time.Second
 // newEngine makes an engine on a link (nil: only loopback).
 func newEngine(t testing.TB, l link.Link, addrs ...string) *Engine {
 	t.Helper()
-	var cfg Config
+	return made(t, config(l, addrs...))
+}
+
+// config is that of an engine on a link (nil: only loopback).
+func config(l link.Link, addrs ...string) (cfg Config) {
 	if l != nil {
 		cfg.Links = []link.Link{l}
 	}
 	for _, a := range addrs {
 		cfg.Addrs = append(cfg.Addrs, netip.MustParsePrefix(a))
 	}
+	return cfg
+}
+
+// made makes an engine that is closed at the end.
+func made(t testing.TB, cfg Config) *Engine {
+	t.Helper()
 	e, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

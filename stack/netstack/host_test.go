@@ -443,13 +443,7 @@ func icmpTooBig(b []byte, mtu int) []byte {
 		q = append(q[:40], b[48:68]...)
 		q[6] = unix.IPPROTO_UDP
 	}
-	out = append(out, q...)
-	binary.BigEndian.PutUint16(out[4:], uint16(len(out)-40))
-	pseudo := checksum.Checksum(out[8:40], 0)
-	pseudo = checksum.Combine(pseudo, uint16(len(out)-40))
-	pseudo = checksum.Combine(pseudo, unix.IPPROTO_ICMPV6)
-	binary.BigEndian.PutUint16(out[42:], ^checksum.Checksum(out[40:], pseudo))
-	return out
+	return sealICMPv6(append(out, q...))
 }
 
 // TestFragment: fragments of fragments carry the right offsets.

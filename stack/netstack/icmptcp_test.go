@@ -35,13 +35,17 @@ func icmpAbout(b []byte, typ, code uint8) []byte {
 	copy(out[8:], netip.MustParseAddr("fd00::ff").AsSlice())
 	copy(out[24:], b[8:24])
 	out[40], out[41] = typ, code
-	out = append(out, b[:min(len(b), 1200)]...)
-	binary.BigEndian.PutUint16(out[4:], uint16(len(out)-40))
-	pseudo := checksum.Checksum(out[8:40], 0)
-	pseudo = checksum.Combine(pseudo, uint16(len(out)-40))
+	return sealICMPv6(append(out, b[:min(len(b), 1200)]...))
+}
+
+// sealICMPv6 writes the length and the checksum of an ICMPv6 packet.
+func sealICMPv6(b []byte) []byte {
+	binary.BigEndian.PutUint16(b[4:], uint16(len(b)-40))
+	pseudo := checksum.Checksum(b[8:40], 0)
+	pseudo = checksum.Combine(pseudo, uint16(len(b)-40))
 	pseudo = checksum.Combine(pseudo, unix.IPPROTO_ICMPV6)
-	binary.BigEndian.PutUint16(out[42:], ^checksum.Checksum(out[40:], pseudo))
-	return out
+	binary.BigEndian.PutUint16(b[42:], ^checksum.Checksum(b[40:], pseudo))
+	return b
 }
 
 // TestConnectICMP: a connection attempt ends with the errors of tcp_v4_err and
@@ -213,16 +217,9 @@ func TestDatagramICMP(t *testing.T) {
 func behindRouter(t *testing.T) (e *Engine, la, lb *pipeLink) {
 	t.Helper()
 	la, lb = newPipe(link.IP, false)
-	e, err := New(Config{
-		Links:    []link.Link{la},
-		Addrs:    []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00::1/64")},
-		Gateways: []netip.Addr{netip.MustParseAddr("10.0.0.254"), netip.MustParseAddr("fd00::ff")},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Close() })
-	return e, la, lb
+	cfg := config(la, "10.0.0.1/24", "fd00::1/64")
+	cfg.Gateways = []netip.Addr{netip.MustParseAddr("10.0.0.254"), netip.MustParseAddr("fd00::ff")}
+	return made(t, cfg), la, lb
 }
 
 // halfConnected is a socket whose SYN, which it returns, has gone out by la.

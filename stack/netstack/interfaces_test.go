@@ -42,20 +42,6 @@ func routed(t *testing.T, change func(router *Config)) (a, router, b *Engine) {
 	return a, made(t, cfg), b
 }
 
-func made(t *testing.T, cfg Config) *Engine {
-	t.Helper()
-	e, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return e
-}
-
 // TestRouter: connections through an engine that forwards, and what the server
 // sees of the client's address with and without masquerading.
 func TestRouter(t *testing.T) {

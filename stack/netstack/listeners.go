@@ -88,6 +88,6 @@ func (ls *listeners) conflict(t *tcpSock, a stack.Addr) bool {
 	defer ls.mu.Unlock()
 	self := listenerOf(t, a)
 	return slices.ContainsFunc(ls.m[a.Port], func(l listener) bool {
-		return l.t != t && l.overlaps(self) && !(l.reusePort && self.reusePort)
+		return l.t != t && l.t.number() == t.number() && l.overlaps(self) && !(l.reusePort && self.reusePort)
 	})
 }

@@ -8,6 +8,8 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/raw"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/alptrace/alptrace/stack/transport"
 )
 
 // netstack delivers packets only of transport protocols that it knows. So
@@ -28,12 +30,15 @@ var commonRaw = []uint8{2, 4, 33, 41, 46, 47, 50, 51, 88, 89, 103, 112, 115, 132
 
 // rawProtocols makes the factories of the protocols that a raw socket may name
 // and that netstack itself does not serve. Each costs a little at the start.
-func rawProtocols(more []uint8) []gstack.TransportProtocolFactory {
+func rawProtocols(more []uint8, own []transport.Protocol) []gstack.TransportProtocolFactory {
 	var list []gstack.TransportProtocolFactory
 	numbers := slices.Concat(commonRaw, more)
 	slices.Sort(numbers)
 	for _, number := range slices.Compact(numbers) {
 		n := tcpip.TransportProtocolNumber(number)
+		if slices.ContainsFunc(own, func(p transport.Protocol) bool { return p.Number == number }) {
+			continue
+		}
 		switch n {
 		case 0, 255, header.ICMPv4ProtocolNumber, header.ICMPv6ProtocolNumber,
 			header.TCPProtocolNumber, header.UDPProtocolNumber, 43, 44, 59, 60: // IPv6 extension headers

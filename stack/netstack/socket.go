@@ -34,10 +34,13 @@ func (e *Engine) Socket(family, typ, proto int) (stack.Endpoint, stack.Errno) {
 	}
 	switch typ {
 	case unix.SOCK_STREAM:
-		if proto != 0 && proto != unix.IPPROTO_TCP {
+		if proto == 0 {
+			proto = unix.IPPROTO_TCP
+		}
+		if proto != unix.IPPROTO_TCP && !e.hasStream(proto) {
 			return nil, unix.EPROTONOSUPPORT
 		}
-		return e.newTCP(family)
+		return e.newTCP(family, proto)
 	case unix.SOCK_DGRAM:
 		switch proto {
 		case 0, unix.IPPROTO_UDP:

@@ -123,7 +123,7 @@ func hasLevel(t target, level int) bool {
 	case unix.SOL_IPV6:
 		return t.is6()
 	case unix.SOL_TCP:
-		return t.kind == kindTCP
+		return t.proto == unix.IPPROTO_TCP && t.kind == kindTCP
 	case unix.SOL_UDP:
 		return t.kind == kindUDP
 	case unix.SOL_RAW:

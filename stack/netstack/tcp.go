@@ -49,7 +49,8 @@ const somaxconn = 4096
 // written: about the 8 retransmissions of Linux's tcp_orphan_retries.
 const orphanTimeout = 102 * time.Second
 
-// tcpSock is a TCP socket; it implements stack.Endpoint.
+// tcpSock is a TCP socket, or one of another protocol with streams (Config.Transports);
+// it implements stack.Endpoint.
 type tcpSock struct {
 	sock
 	queueMem waiter.Queue // the queue of a socket that was not accepted
@@ -73,17 +74,18 @@ type tcpSock struct {
 
 var _ stack.Endpoint = (*tcpSock)(nil)
 
-func (e *Engine) newTCP(family int) (stack.Endpoint, stack.Errno) {
+func (e *Engine) newTCP(family, proto int) (stack.Endpoint, stack.Errno) {
 	t := &tcpSock{}
+	t.engine, t.proto = e, uint16(proto)
 	netProto := ipv4Number
 	if family == unix.AF_INET6 {
 		netProto = ipv6Number
 	}
-	ep, err := e.st.NewEndpoint(tcp.ProtocolNumber, netProto, &t.queueMem)
+	ep, err := e.st.NewEndpoint(t.number(), netProto, &t.queueMem)
 	if err != nil {
 		return nil, errno(err)
 	}
-	t.init(e, family, kindTCP, unix.IPPROTO_TCP, ep, &t.queueMem)
+	t.init(e, family, kindTCP, proto, ep, &t.queueMem)
 	t.applyDefaults()
 	return t, 0
 }
@@ -151,7 +153,7 @@ func (t *tcpSock) noteReset(err stack.Errno) {
 func (t *tcpSock) reopen() {
 	t.engine.listeners.remove(t)
 	old, h := t.ep, t.hold
-	ep, err := t.engine.st.NewEndpoint(tcp.ProtocolNumber, t.network(), t.queue)
+	ep, err := t.engine.st.NewEndpoint(t.number(), t.network(), t.queue)
 	if err != nil {
 		return // only unknown protocols fail
 	}
@@ -282,7 +284,7 @@ func (t *tcpSock) Accept() (stack.Endpoint, stack.Errno) {
 	n := &tcpSock{state: connected}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.init(t.engine, int(t.family), kindTCP, unix.IPPROTO_TCP, ep, q)
+	n.init(t.engine, int(t.family), kindTCP, int(t.proto), ep, q)
 	n.opts = t.opts.inherited()
 	n.name = t.name
 	n.hold = t.hold.ref()

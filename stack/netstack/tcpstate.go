@@ -103,6 +103,9 @@ func detail(e tcpip.Endpoint) tcpDetail {
 		if a, ok := e.(alpTCP); ok {
 			return alpDetail(a)
 		}
+		if s, ok := e.(streamEndpoint); ok {
+			return tcpDetail{unsent: s.Unacked()}
+		}
 		return tcpDetail{}
 	}
 	f := findTCPFields()

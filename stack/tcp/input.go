@@ -131,6 +131,7 @@ func (c *Conn) inputSynchronized(s *Segment) {
 		}
 		s.Seq = s.Seq.Add(1) // simultaneous open: the peer's SYN-ACK
 		s.Flags &^= SYN
+		s.Window >>= c.snd.scale // it is not scaled (RFC 7323 2.2)
 	}
 	if c.fast.early {
 		if s.Flags&(SYN|ACK|RST) == SYN && s.Seq == c.rcv.irs {

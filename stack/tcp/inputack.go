@@ -23,7 +23,7 @@ type Ack struct {
 	rttFirst time.Duration // by the oldest of what it acknowledges
 	rttSACK  time.Duration // by the oldest of what it SACKs
 	resent   bool          // it acknowledges something that was retransmitted
-	original bool          // something never retransmitted was delivered
+	original bool          // something from before the last recovery, never retransmitted, was delivered
 	sackedUp bool          // something was SACKed
 	echo     uint32        // TSecr
 	hasEcho  bool
@@ -176,15 +176,14 @@ func (c *Conn) delivered(r *record, a *Ack, now time.Duration) {
 		c.segs.deliveredCE += segs
 	}
 	c.rate.delivered += uint64(n)
-	if r.flags&(everRetrans|recLost) == recLost {
-		a.original = true // and its acknowledgment may have been lost before
+	if r.flags&everRetrans == 0 && r.start.Before(c.recovery.high) {
+		a.original = true
 	}
 	if r.flags&(everRetrans|recLost) == 0 {
 		a.RTT = max(now-r.sent, 1)
 		if a.rttSACK == 0 {
 			a.rttSACK = a.RTT
 		}
-		a.original = true
 	}
 	c.noteOrder(r)
 	c.rate.take(r)

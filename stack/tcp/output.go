@@ -16,7 +16,7 @@ func (c *Conn) output() {
 	c.refreshWindow()
 	c.restartAfterIdle()
 	for c.pace.ready(c) {
-		if c.sb.lost > 0 && c.retransmitLost() {
+		if c.sb.lost > 0 && !c.recovery.frtoNew && c.retransmitLost() {
 			continue
 		}
 		if !c.sendNew() {
@@ -38,7 +38,7 @@ func (c *Conn) room() int { return c.win.Cwnd - c.pipe() }
 // rate, two segments at least.
 func (c *Conn) burst() int {
 	mss := c.snd.mss
-	if c.path.GSOMax <= mss {
+	if c.path.GSOMax <= mss || c.snd.urgent { // the pointer is each segment's own
 		return mss
 	}
 	most := c.path.GSOMax / mss * mss

@@ -56,9 +56,14 @@ func windowRate(w *Window) uint64 {
 
 // pacing is when the next segment may leave.
 type pacing struct {
-	rate uint64
-	next time.Duration
+	rate   uint64
+	next   time.Duration
+	waited bool // the timer was waited for
 }
+
+// paceCredit is how much lateness of the timer is made good: what could not be
+// sent meanwhile follows at once.
+const paceCredit = 4 * time.Millisecond
 
 // ready says whether a segment may leave now; if not, the timer is set.
 func (p *pacing) ready(c *Conn) bool {
@@ -71,6 +76,7 @@ func (p *pacing) ready(c *Conn) bool {
 		return true
 	}
 	c.timers[timerPace] = p.next
+	p.waited = true
 	return false
 }
 
@@ -79,8 +85,15 @@ func (p *pacing) sent(c *Conn, n int) {
 	if p.rate == 0 {
 		return
 	}
-	now := c.now()
-	p.next = max(p.next, now) + time.Duration(float64(n)/float64(p.rate)*1e9)
+	from := c.now()
+	if p.waited {
+		from -= paceCredit
+	}
+	p.next = max(p.next, from)
+	if p.next >= c.now() {
+		p.waited = false
+	}
+	p.next += time.Duration(float64(n) / float64(p.rate) * 1e9)
 }
 
 // SetMaxPacingRate is SO_MAX_PACING_RATE, bytes a second; 0 for none.

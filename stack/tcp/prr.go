@@ -28,7 +28,8 @@ func (c *Conn) prrOnAck(a *Ack) {
 		}
 		n = min(n, target-pipe)
 	}
-	if p.out == 0 { // fast retransmit
+	// Fast retransmit, and NewReno's of a partial acknowledgment (RFC 6582 3.2).
+	if p.out == 0 || a.Acked > 0 && c.agreed&HasSACKPermitted == 0 {
 		n = max(n, mss)
 	}
 	c.win.Cwnd = max(pipe+max(n, 0), mss)

@@ -279,7 +279,7 @@ func (c *Conn) leaveRecovery() {
 		c.win.Cwnd = max(c.win.Ssthresh, c.snd.mss)
 	}
 	c.setCA(CAOpen)
-	r.frtoOn = false
+	r.frtoOn, r.frtoNew = false, false
 	c.cc.OnEvent(&c.win, EventRecovered)
 }
 

@@ -59,6 +59,8 @@ func (c *Conn) sendAck() {
 	seq := c.snd.nxt
 	if c.state == SynReceived {
 		seq = c.snd.iss.Add(1)
+	} else if edge := c.snd.una.Add(c.snd.wnd); seq.Sub(edge) >= 1<<c.rcv.scale {
+		seq = edge // the peer took its window back: what is beyond it is not acceptable (Linux's tcp_acceptable_seq)
 	}
 	s := c.newSegment(seq, 0)
 	c.acknowledge(s)

@@ -51,7 +51,7 @@ func (c *Conn) undoAll() {
 	c.win.Ssthresh = max(c.win.Ssthresh, u.priorSsthresh)
 	c.cc.OnEvent(&c.win, EventUndo)
 	u.undoOn, u.retransStamp = false, 0
-	c.recovery.frtoOn = false
+	c.recovery.frtoOn, c.recovery.frtoNew = false, false
 	c.recovery.dupSacked, c.recovery.dupAcks = 0, 0
 	c.probe.backoff = 0
 	c.setCA(CAOpen)
@@ -61,11 +61,13 @@ func (c *Conn) undoAll() {
 // retransmission, new data rather than further ones, to see what the
 // acknowledgments are of.
 type frto struct {
-	frtoOn bool
+	frtoOn  bool
+	frtoNew bool // step 2b: new data goes out before further retransmissions
 }
 
 func (c *Conn) frtoBegin(first bool) {
 	f := &c.recovery.frto
+	f.frtoNew = false
 	f.frtoOn = c.cfg.FRTO && first && c.probe.retries <= 1 && c.agreed&HasSACKPermitted != 0
 }
 
@@ -78,17 +80,23 @@ func (c *Conn) frtoOnAck(a *Ack) bool {
 	}
 	// Something that was never retransmitted has arrived: what was taken for
 	// lost was only late.
-	if a.original && a.Delivered > 0 && c.originalInFlight(a) {
+	if a.original && c.recovery.undoOn {
 		c.undoAll()
 		return true
 	}
-	if a.Duplicate || a.sackedUp { // step 2a, 3a: it was lost
-		f.frtoOn = false
+	switch {
+	case a.Duplicate || a.sackedUp: // step 2a, 3a: it was lost
+		f.frtoOn, f.frtoNew = false, false
+	case a.Acked == 0:
+	case !f.frtoNew && c.snd.una.Before(c.recovery.high) && c.sb.sacked == 0 && c.canSendNew():
+		f.frtoNew = true
+	default: // step 2b without anything to send, or step 3 did not tell
+		f.frtoOn, f.frtoNew = false, false
 	}
 	return false
 }
 
-// originalInFlight says whether what was delivered was in flight at the timeout.
-func (c *Conn) originalInFlight(a *Ack) bool {
-	return a.prevUna.Before(c.recovery.high) && c.recovery.undoOn
+// canSendNew says whether there is new data that the peer's window lets out.
+func (c *Conn) canSendNew() bool {
+	return c.unsent() > 0 && c.snd.una.Add(c.snd.wnd).After(c.snd.nxt)
 }

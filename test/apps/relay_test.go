@@ -147,15 +147,7 @@ func TestPublish(t *testing.T) {
 	s.data("www/big", 16<<20)
 	s.data("post", 8<<20)
 	s.file("nginx.conf", nginxConfig(s.dir, "8080", "8081"))
-	server := s.start(true, s.script(`
-start nginx nginx -e "$D/nginx.err.log" -c "$D/nginx.conf"
-nginx=$!
-start udp socat -t10 UDP-RECVFROM:7003,fork SYSTEM:'head -n1 | tr a-z A-Z'
-udp=$!
-n=0
-until [ -e stop ]; do sleep 0.05; n=$((n + 1)); [ $n -lt 1000 ] || fail "never stopped"; done
-stop $nginx QUIT; stop $udp
-`)...)
+	server := s.start(true, s.script(wireServer)...)
 	client := s.start(false, s.script(`
 until_true 100 curl -sS --fail -o /dev/null http://127.0.0.1:$WEB/whoami
 curl -sS --fail -o big http://127.0.0.1:$WEB/big || fail "curl"

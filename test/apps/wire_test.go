@@ -32,7 +32,7 @@ func wired(s *scene) (a, b *scene) {
 		s.at(s.ns, "--net", wire, "--addr", "10.0.0.2/24", "--addr", "fd01::2/64")
 }
 
-// wireServer is nginx until the file "stop" appears.
+// wireServer is nginx, and an echo over UDP, until the file "stop" appears.
 const wireServer = `
 start nginx nginx -e "$D/nginx.err.log" -c "$D/nginx.conf"
 nginx=$!

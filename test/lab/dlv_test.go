@@ -37,16 +37,10 @@ type dlvBench struct {
 
 func newDlvBench(t *testing.T) *dlvBench {
 	t.Helper()
-	for _, p := range []string{"dlv", "curl"} {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("%s is not installed", p)
-		}
-	}
+	need(t, "dlv", "curl")
 	b := &dlvBench{t: t, dir: t.TempDir()}
-	c := exec.Command("go", "build", "-buildvcs=false", "-gcflags=all=-N -l", "-o", filepath.Join(b.dir, "alptrace.debug"), "github.com/alptrace/alptrace/cmd/alptrace")
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	if err := build("alptrace", filepath.Join(b.dir, "alptrace.debug"), "-gcflags=all=-N -l"); err != nil {
+		t.Fatal(err)
 	}
 	b.port, b.sum = serveData(t, 2_000_000)
 	return b

@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,24 +24,6 @@ import (
 	"golang.zx2c4.com/wireguard/tun"
 )
 
-// overlayBinary builds alptrace, once.
-var overlayBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "alptrace-overlay-")
-	if err != nil {
-		return "", err
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return "", err
-	}
-	bin := filepath.Join(dir, "alptrace")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "github.com/alptrace/alptrace/cmd/alptrace")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build alptrace: %w\n%s", err, out)
-	}
-	return bin, nil
-})
-
 // overlay is a place where programs are run, unprivileged, on networks between
 // machines.
 type overlay struct {
@@ -53,29 +34,13 @@ type overlay struct {
 
 func newOverlay(t *testing.T, programs ...string) *overlay {
 	t.Helper()
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("%s is not installed", p)
-		}
-	}
-	bin, err := overlayBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("", "alptrace-overlay-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	o := &overlay{t, dir, bin}
-	if err := os.Chmod(dir, 0o755); err != nil {
+	need(t, programs...)
+	o := &overlay{t, tempDir(t), alptrace(t)}
+	if err := os.Chmod(o.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return o
 }
-
-// nobody is the user of the programs when the tests are root's.
-const nobody = 65534
 
 // file writes a file of the programs' user.
 func (o *overlay) file(name, text string, mode os.FileMode) string {
@@ -85,7 +50,7 @@ func (o *overlay) file(name, text string, mode os.FileMode) string {
 		o.t.Fatal(err)
 	}
 	if os.Getuid() == 0 {
-		if err := os.Chown(path, nobody, nobody); err != nil {
+		if err := os.Chown(path, unprivileged, unprivileged); err != nil {
 			o.t.Fatal(err)
 		}
 	}
@@ -207,17 +172,6 @@ http {
 		o.t.Fatal(err)
 	}
 	return []string{"nginx", "-e", "stderr", "-c", conf}
-}
-
-// udpPort is a UDP port of the machine's that is free.
-func udpPort(t *testing.T) int {
-	t.Helper()
-	c, err := net.ListenPacket("udp", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).Port
 }
 
 func equal(t *testing.T, what, got, want string) {
@@ -399,8 +353,8 @@ func TestOverlayWG(t *testing.T) {
 	if out, code := o.run(m, "ping", "-n", "-c", "1", "10.8.0.1"); code == 0 || !strings.Contains(out, "Network is unreachable") {
 		t.Errorf("outside of AllowedIPs: status %d, %q", code, out)
 	}
-	out, code := o.run(overlayMember{flags: []string{"--net", "wg:" + o.file("bad.conf", "[Interface]\nPrivateKey = x\nAdress = 1\n", 0o600)}}, "echo", "has run")
-	if code == 0 || !strings.Contains(out, "bad.conf:2: PrivateKey") || !strings.Contains(out, "bad.conf:3: Adress") || strings.Contains(out, "has run") {
+	out, code := o.run(overlayMember{flags: []string{"--net", "wg:" + o.file("bad.conf", "[Interface]\nPrivateKey = x\nAddr = 1\n", 0o600)}}, "echo", "has run")
+	if code == 0 || !strings.Contains(out, "bad.conf:2: PrivateKey") || !strings.Contains(out, "bad.conf:3: Addr") || strings.Contains(out, "has run") {
 		t.Errorf("a bad file: status %d, %q", code, out)
 	}
 }

@@ -13,20 +13,11 @@ import (
 	"testing"
 )
 
-func alplabPath(t *testing.T) string {
-	t.Helper()
-	path, err := alplab()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 // plotted runs alplab plot in a folder and gives what it wrote to standard
 // output.
 func plotted(t *testing.T, dir string, args ...string) string {
 	t.Helper()
-	c := exec.Command(alplabPath(t), append([]string{"plot"}, args...)...)
+	c := exec.Command(alplab(t), append([]string{"plot"}, args...)...)
 	c.Dir = dir
 	var stderr bytes.Buffer
 	c.Stderr = &stderr
@@ -180,7 +171,7 @@ func TestPlotRefuses(t *testing.T) {
 		{[]string{"x.pcapng"}, "-o FILE"},
 		{[]string{"gone.pcapng", "-o", "x.svg"}, "no such file"},
 	} {
-		cmd := exec.Command(alplabPath(t), append([]string{"plot"}, c.args...)...)
+		cmd := exec.Command(alplab(t), append([]string{"plot"}, c.args...)...)
 		cmd.Dir = dir
 		out, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(string(out), c.want) {

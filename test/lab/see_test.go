@@ -30,20 +30,8 @@ type seen struct {
 
 func newSeen(t *testing.T, programs ...string) *seen {
 	t.Helper()
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("%s is not installed", p)
-		}
-	}
-	dir, err := os.MkdirTemp("", "alptrace-see-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	return &seen{t, dir}
+	need(t, programs...)
+	return &seen{t, tempDir(t)}
 }
 
 func (s *seen) path(name string) string { return filepath.Join(s.dir, name) }
@@ -57,7 +45,7 @@ func (s *seen) command(args ...string) *exec.Cmd {
 	c.Dir = s.dir
 	c.Env = append(os.Environ(), "HOME="+s.dir, "TMPDIR="+s.dir)
 	if os.Getuid() == 0 {
-		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: unprivileged, Gid: unprivileged}}
 	}
 	return c
 }
@@ -263,16 +251,6 @@ func unhex(t *testing.T, s string) string {
 		t.Fatalf("%q: %v", s, err)
 	}
 	return string(b)
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // TestSeeNginx: the worker has the connections, the master the listener.

@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,35 +38,6 @@ type liveState struct {
 		Waiting [2]int    `json:"waiting"`
 		Paused  bool      `json:"paused"`
 	} `json:"links"`
-}
-
-// buildAlptrace builds the command, once for all tests.
-var buildAlptrace = sync.OnceValues(func() (string, error) {
-	dir, err := binaries()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "alptrace")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", path, "github.com/alptrace/alptrace/cmd/alptrace")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build alptrace: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
-// alptrace is the command's path: that which ALPTRACE_RUNNER names, or a fresh
-// build.
-func alptrace(t *testing.T) string {
-	t.Helper()
-	if path := os.Getenv("ALPTRACE_RUNNER"); path != "" {
-		return path
-	}
-	path, err := buildAlptrace()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // startLive starts a program under alptrace with a page and the given flags, as
@@ -135,44 +104,6 @@ func (r *liveRun) state() liveState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.last
-}
-
-// serveData serves n random bytes on the host's loopback, and returns the port
-// and their hash.
-func serveData(t *testing.T, n int) (port string, sum [32]byte) {
-	t.Helper()
-	data := make([]byte, n)
-	if _, err := rand.NewChaCha8([32]byte{'u', 'i'}).Read(data); err != nil {
-		t.Fatal(err)
-	}
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
-	}))
-	t.Cleanup(s.Close)
-	return s.URL[strings.LastIndex(s.URL, ":")+1:], sha256.Sum256(data)
-}
-
-// tempDir is a folder that the programs' user may write.
-func tempDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "alptrace-lab-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
-func need(t *testing.T, programs ...string) {
-	t.Helper()
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("%s is not installed", p)
-		}
-	}
 }
 
 // TestLivePage follows a real transfer on the page: what it shows, the knobs,

@@ -10,28 +10,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/alptrace/alptrace/lab"
 )
-
-// alplab builds the command once, where any user can run it.
-var alplab = sync.OnceValues(func() (string, error) {
-	dir, err := binaries()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "alplab")
-	c := exec.Command("go", "build", "-buildvcs=false", "-o", path, "github.com/alptrace/alptrace/cmd/alplab")
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := c.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build alplab: %w\n%s", err, out)
-	}
-	return path, nil
-})
 
 // bench is a folder from which labs are run, by an unprivileged user.
 type bench struct {
@@ -40,25 +24,11 @@ type bench struct {
 	dir string
 }
 
-// unprivileged is the user of the labs when the tests are root's.
-const unprivileged = 65534
-
 func newBench(t *testing.T, tools ...string) *bench {
 	t.Helper()
-	for _, p := range tools {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("%s is not installed", p)
-		}
-	}
-	bin, err := alplab()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("", "alplab-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	need(t, tools...)
+	bin := alplab(t)
+	dir := tempDir(t)
 	if os.Geteuid() == 0 {
 		if err := os.Chown(dir, unprivileged, unprivileged); err != nil {
 			t.Fatal(err)

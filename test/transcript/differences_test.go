@@ -82,6 +82,9 @@ var differences = []difference{
 	{program: "oob", section: "-- SIGURG", native: `send(p[0], "!", 1, MSG_OOB): 1`, traced: `send(p[0], "!", 1, MSG_OOB): -1 EOPNOTSUPP`, rest: true, why: urgent},
 
 	// The user's own stack asks for no privilege.
+	{program: "socket_args", engine: "linux", native: "socket(AF_INET, SOCK_RAW, IPPROTO_ICMP): EPERM", traced: "socket(AF_INET, SOCK_RAW, IPPROTO_ICMP): domain 2 type 3 protocol 1", why: ownStack},
+	{program: "socket_args", engine: "linux", native: "socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6): EPERM", traced: "socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6): domain 10 type 3 protocol 58", why: ownStack},
+	{program: "bind_errors", engine: "linux", native: "privileged port: -1 EACCES", traced: "privileged port: 0", why: ownStack},
 	{program: "socket_args", engine: "netstack", native: "socket(AF_INET, SOCK_RAW, IPPROTO_ICMP): EPERM", traced: "socket(AF_INET, SOCK_RAW, IPPROTO_ICMP): domain 2 type 3 protocol 1", why: ownStack},
 	{program: "socket_args", engine: "netstack", native: "socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6): EPERM", traced: "socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6): domain 10 type 3 protocol 58", why: ownStack},
 	{program: "bind_errors", engine: "netstack", native: "privileged port: -1 EACCES", traced: "privileged port: 0", why: ownStack},

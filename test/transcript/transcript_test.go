@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/alptrace/alptrace/testprogs"
@@ -22,6 +23,7 @@ var (
 	nativeRuns = flag.Int("native-runs", 1, "run each program natively `N` times, all of which must agree")
 	nativeOnly = flag.Bool("native-only", false, "do not run the programs under alptrace")
 	binary     = flag.String("alptrace", "", "the alptrace `FILE` to test instead of a fresh build")
+	kernel     = flag.String("linux", "", "run the programs under the engine that is this Linux `KERNEL` too")
 	allEngines = flag.Bool("all", false, "run static and 32-bit programs under every engine too")
 )
 
@@ -103,8 +105,9 @@ func (b *bench) compare(t *testing.T, name string, how testprogs.Linkage) {
 		return
 	}
 	for _, engine := range engines(how) {
-		t.Run(engine, func(t *testing.T) {
-			want, err := expected(name, engine, native.transcript)
+		kind, _, _ := strings.Cut(engine, "=")
+		t.Run(kind, func(t *testing.T) {
+			want, err := expected(name, kind, native.transcript)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -127,6 +130,9 @@ func (b *bench) compare(t *testing.T, name string, how testprogs.Linkage) {
 func engines(how testprogs.Linkage) []string {
 	if (how == testprogs.Static || how == testprogs.M32) && !*allEngines {
 		return []string{"netstack"}
+	}
+	if *kernel != "" {
+		return []string{"netstack", "host", "linux=" + *kernel}
 	}
 	return []string{"netstack", "host"}
 }

@@ -43,8 +43,13 @@ import (
 //	cwnd N, ssthresh N, mss N, ca NAME, pipe N
 //	mtu N SEQ         an ICMP error: the packet with SEQ is larger than N
 //	icmp NAME         another ICMP error, as its errno
+//	NAME(...) = N     a call as packetdrill writes it: socket, bind, listen, accept,
+//	                  connect, write, send, read, recv, shutdown, close, setsockopt,
+//	                  getsockopt; its result is checked
+//	%{ assert F == N }%  a field of tcp_info, in the kernel's units
 //
-// A SEGMENT is FLAGS [SEQ:END(LEN)] [ack N] [win N] [urg N] [ce] [<OPTIONS>],
+// A SEGMENT is FLAGS [SEQ:END(LEN)] [ack N] [win N] [urg N] [ce|ect0|notect]
+// [<OPTIONS>],
 // with FLAGS as tcpdump writes them (S, F, R, P, "." for ACK, U, E, W; "-" for
 // none). Sequence numbers count from the initial one of whose they are. What is
 // not given of an expected segment is not checked; PSH only if it is given. The
@@ -62,6 +67,7 @@ type Script struct {
 	start time.Duration
 	at    time.Duration // of the line before
 
+	linger        bool // close is an abort
 	listening     bool
 	haveISS       bool
 	iss, peer     tcp.Seq // initial sequence numbers
@@ -140,7 +146,9 @@ func (s *Script) do(f []string) {
 	case "none":
 		s.none()
 	default:
-		s.call(f[1], append(f[2:], ""))
+		if !s.packetdrill(strings.Join(f[1:], " ")) {
+			s.call(f[1], append(f[2:], ""))
+		}
 	}
 }
 
@@ -154,20 +162,24 @@ func (s *Script) none() {
 // expect waits for a segment and compares it.
 func (s *Script) expect(at time.Duration, f []string) {
 	s.t.Helper()
+	differs := func(why any, got string) {
+		s.t.Helper()
+		s.fail("%v\n\twant %v > %s\n\tgot  %s", why, at-s.start, strings.Join(f, " "), got)
+	}
 	if !s.clock.RunUntil(max(at+tolerance-s.clock.Now(), 0), func() bool { return len(s.out) > 0 }) {
-		s.fail("nothing was sent")
+		differs("nothing was sent", "nothing")
 	}
 	got := s.out[0]
 	s.out = s.out[1:]
 	if !s.haveISS {
 		s.iss, s.haveISS = got.s.Seq, true
 	}
+	have := fmt.Sprintf("%v > %s", got.at-s.start, s.format(got.s))
 	if d := got.at - at; d < -tolerance || d > tolerance {
-		s.fail("sent at %v: %s", got.at-s.start, s.format(got.s))
+		differs("another time", have)
 	}
-	want := s.parse(f, true)
-	if err := want.match(got.s, s); err != nil {
-		s.fail("%v; sent was %s", err, s.format(got.s))
+	if err := s.parse(f, true).match(got.s, s); err != nil {
+		differs(err, have)
 	}
 }
 

@@ -16,6 +16,7 @@ type segmentText struct {
 	seq, ack, win, urg, psh, opts  bool
 	anyMSS, anyScale, anyVal, anyE bool
 	anyCookie                      bool
+	notECT                         bool
 }
 
 // parse reads a segment. Of one that is expected, the sequence numbers are
@@ -71,6 +72,10 @@ func (s *Script) parse(f []string, expected bool) *segmentText {
 			p.urg, p.seg.Urgent = true, uint16(next())
 		case w == "ce":
 			p.seg.ECN = tcp.CE
+		case w == "ect0":
+			p.seg.ECN = tcp.ECT0
+		case w == "notect":
+			p.notECT = true
 		case strings.Contains(w, ":"):
 			var a, b, n int
 			if _, err := fmt.Sscanf(w, "%d:%d(%d)", &a, &b, &n); err != nil || b-a != n {
@@ -177,7 +182,7 @@ func (p *segmentText) match(g *tcp.Segment, s *Script) error {
 		return fmt.Errorf("win is %d", g.Window)
 	case p.urg && g.Urgent != w.Urgent:
 		return fmt.Errorf("urg is %d", g.Urgent)
-	case w.ECN != 0 && g.ECN != w.ECN:
+	case (w.ECN != 0 || p.notECT) && g.ECN != w.ECN:
 		return fmt.Errorf("ECN is %d", g.ECN)
 	}
 	if p.seq && g.DataLen > 0 {

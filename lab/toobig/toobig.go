@@ -1,4 +1,5 @@
-package lab
+// Package toobig completes the ICMPv6 errors of routers that are netstack.
+package toobig
 
 import (
 	"encoding/binary"
@@ -8,18 +9,21 @@ import (
 	"github.com/alptrace/alptrace/link"
 )
 
-// tooBigLink completes what a router sends: netstack leaves the MTU out of its
-// ICMPv6 "packet too big" (RFC 4443 3.2), without which no sender can do better.
-type tooBigLink struct {
+// router is a router's end of a link.
+type router struct {
 	link.Link
 	node *topo.Node
 }
 
+// Wrap completes what a router sends by a link: netstack leaves the MTU out of its
+// ICMPv6 "packet too big" (RFC 4443 3.2), without which no sender can do better.
+func Wrap(l link.Link, n *topo.Node) link.Link { return &router{l, n} }
+
 // Unwrap is the link underneath.
-func (t *tooBigLink) Unwrap() link.Link { return t.Link }
+func (t *router) Unwrap() link.Link { return t.Link }
 
 // Send sends the packets.
-func (t *tooBigLink) Send(pkts []link.Packet) (int, error) {
+func (t *router) Send(pkts []link.Packet) (int, error) {
 	for i := range pkts {
 		t.complete(&pkts[i])
 	}
@@ -36,7 +40,7 @@ const (
 )
 
 // complete fills in the MTU, in a copy.
-func (t *tooBigLink) complete(p *link.Packet) {
+func (t *router) complete(p *link.Packet) {
 	off := 0
 	if t.Medium() == link.Ethernet {
 		off = 14
@@ -70,7 +74,7 @@ func (t *tooBigLink) complete(p *link.Packet) {
 }
 
 // mtuTo is the MTU of the link by which the router sends to a; 0 if it does not.
-func (t *tooBigLink) mtuTo(a netip.Addr) int {
+func (t *router) mtuTo(a netip.Addr) int {
 	best, mtu := -1, 0
 	for _, i := range t.node.Ifaces {
 		for _, p := range i.Addrs {

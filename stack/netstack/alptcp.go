@@ -22,6 +22,8 @@ type alpTCP interface {
 	SetNotSentLowat(int)
 	SetMaxPacingRate(uint64)
 	SetQuickAck(bool)
+	SetFastOpen(int)
+	SetFastOpenConnect(bool)
 	SetMaxRTO(time.Duration)
 	SetMinRTO(time.Duration)
 	SetMaxDelayedAck(time.Duration)
@@ -66,6 +68,10 @@ func applyAlp(ep tcpip.Endpoint, id optID, v int64) {
 		a.SetMaxPacingRate(uint64(v))
 	case optQuickAck:
 		a.SetQuickAck(v != 0)
+	case optFastOpen:
+		a.SetFastOpen(int(v))
+	case optFastOpenConnect:
+		a.SetFastOpenConnect(v != 0)
 	case optRTOMax:
 		a.SetMaxRTO(time.Duration(v) * time.Millisecond)
 	case optRTOMin:

@@ -186,7 +186,7 @@ func setMD5(_ target, val []byte) stack.Errno {
 	return unix.ENOPROTOOPT
 }
 
-// checkFastOpen keeps the length of the queue; no connection is opened fast.
+// checkFastOpen keeps the length of the queue; gVisor's TCP opens none fast.
 func checkFastOpen(t target, v int64) (int64, stack.Errno) {
 	if st := t.tcp.linuxState(); v < 0 || st != tcpClose && st != tcpListen {
 		return 0, unix.EINVAL

@@ -35,6 +35,9 @@ func (t *tcpSock) Connect(a stack.Addr) stack.Errno {
 		return err
 	}
 	switch err := t.ep.Connect(full); err.(type) {
+	case nil: // Fast Open: the SYN goes with the first data
+		t.state = connected
+		return 0
 	case *tcpip.ErrConnectStarted:
 		t.state = connecting
 		return unix.EINPROGRESS

@@ -19,7 +19,11 @@ func (c *Conn) Shutdown() {
 		c.snd.finQueued = true
 		c.setState(LastAck)
 	case SynSent:
-		c.end(0)
+		if c.fast.carried > 0 {
+			c.snd.finQueued = true
+		} else {
+			c.end(0)
+		}
 	}
 	c.finish()
 }

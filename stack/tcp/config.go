@@ -55,6 +55,8 @@ type Config struct {
 	// Secret keys initial sequence numbers and cookies.
 	Secret [2]uint64
 
+	fastOpen fastOpenCache
+
 	challenge struct{ second, sent atomic.Int64 }
 	// Counters count what the connections did.
 	Counters Counters

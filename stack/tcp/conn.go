@@ -105,6 +105,7 @@ type Conn struct {
 	checker  AckChecker
 	held     withheld
 	chrono   chrono
+	fast     fastOpen
 
 	seg   Segment // scratch for sending
 	ack   Ack     // scratch for an acknowledgment
@@ -170,6 +171,8 @@ type segCounts struct {
 // userOptions are what the user set.
 type userOptions struct {
 	noDelay, cork, keepAlive, quickAck  bool
+	fastOpenConnect                     bool
+	fastOpenQueue                       int
 	sndLocked, rcvLocked                bool
 	maxSeg, windowClamp, notSentLowat   int
 	synRetries, keepCount               int

@@ -32,6 +32,8 @@
 //	output.go      what may be sent now; Nagle, silly windows  RFC 9293 3.7.4, 3.8.6.2.1
 //	transmit.go    making segments of it
 //	urgent.go      urgent data                                 RFC 9293 3.8.5, 6093
+//	fastopen.go    data in the SYN                             RFC 7413
+//	chrono.go      what the sender is limited by, for Info
 //	close.go       close, shutdown, abort, TIME-WAIT           RFC 9293 3.6, 1122 4.2.2.13
 //	timers.go      the timers; retransmission timeout          RFC 9293 3.8.1, 6298 5
 //	probe.go       zero windows and keep-alives                RFC 9293 3.8.6.1, 3.8.4

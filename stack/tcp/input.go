@@ -48,10 +48,14 @@ func (c *Conn) inputSynSent(s *Segment) {
 		}
 		c.ecn.takeSYNAck(c, s)
 		c.handshakeRTT(c.sb.at(0))
+		c.fastOpenAnswer(s)
 		c.snd.una = s.Ack
 		c.sb.reset()
 		c.stop(timerRTO)
 		c.establish()
+		if c.snd.finQueued { // closed while the SYN with data was under way
+			c.setState(FinWait1)
+		}
 		c.rcv.ackNow = true
 		s.Seq = s.Seq.Add(1)
 		s.Flags &^= SYN
@@ -128,6 +132,13 @@ func (c *Conn) inputSynchronized(s *Segment) {
 		s.Seq = s.Seq.Add(1) // simultaneous open: the peer's SYN-ACK
 		s.Flags &^= SYN
 		s.Window >>= c.snd.scale // it is not scaled (RFC 7323 2.2)
+	}
+	if c.fast.early {
+		if s.Flags&(SYN|ACK|RST) == SYN && s.Seq == c.rcv.irs {
+			c.answerSYN()
+			return
+		}
+		c.fast.early = s.Flags&ACK == 0 || !s.Ack.After(c.snd.iss)
 	}
 	// First: the sequence number.
 	if !c.acceptable(s) {

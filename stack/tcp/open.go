@@ -2,6 +2,7 @@ package tcp
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,13 +27,24 @@ func (c *Conn) Connect(local, remote uint16, iss Seq, p Path) {
 // OpenPassive is the arrival of a SYN in state LISTEN (RFC 9293 3.10.7.2). The
 // segment's own payload is not taken, the peer sends it again.
 func (c *Conn) OpenPassive(syn *Segment, iss Seq, p Path) {
+	c.OpenPassiveFrom(netip.Addr{}, false, syn, iss, p)
+}
+
+// OpenPassiveFrom is OpenPassive of a SYN of a client, whose payload is taken if
+// it comes by Fast Open and room says that there may be one more such.
+func (c *Conn) OpenPassiveFrom(client netip.Addr, room bool, syn *Segment, iss Seq, p Path) {
 	c.begin(syn.DstPort, syn.SrcPort, iss, p)
 	c.passive = true
 	c.state = SynReceived
 	c.segs.in++
 	c.takeSYN(syn)
 	c.ecn.takeSYN(c, syn)
+	c.rcv.wnd = min(c.windowSpace(), 65535)
+	open := c.fastOpenAccept(syn, client, room)
 	c.sendSYN()
+	if open {
+		c.openEarly()
+	}
 	syn.drop()
 	c.finish()
 }
@@ -85,7 +97,7 @@ func (c *Conn) sendSYN() {
 	o := &s.Options
 	o.Has, o.MSS = HasMSS, uint16(c.rcv.advMSS)
 	offer := c.offers()
-	if c.state == SynReceived {
+	if c.state != SynSent {
 		s.Flags |= ACK
 		s.Ack = c.rcv.nxt
 		offer = c.agreed
@@ -96,11 +108,12 @@ func (c *Conn) sendSYN() {
 	}
 	if offer&HasTimestamps != 0 {
 		o.TSVal, o.TSEcr = c.tsNow(), 0
-		if c.state == SynReceived {
+		if c.state != SynSent {
 			o.TSEcr = c.ts.recent
 		}
 	}
 	c.ecn.markSYN(c, s)
+	c.fastOpenSYN(s)
 	c.rcv.wnd = min(c.windowSpace(), 65535)
 	s.Window = uint16(c.rcv.wnd)
 	if c.sb.empty() {

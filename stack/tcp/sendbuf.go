@@ -140,7 +140,7 @@ func (c *Conn) Writable() bool {
 
 // CanWrite says whether the user may write in this state.
 func (c *Conn) CanWrite() bool {
-	return (c.state == Established || c.state == CloseWait) && !c.snd.finQueued
+	return (c.state == Established || c.state == CloseWait || c.FastOpenWaits()) && !c.snd.finQueued
 }
 
 // Write takes bytes to be sent (RFC 9293 3.10.2), at most what there is room
@@ -154,6 +154,9 @@ func (c *Conn) Write(src Source) int {
 		c.wantOut = true
 	}
 	if n > 0 {
+		if c.fast.waits {
+			c.sendWaiting()
+		}
 		c.finish()
 	}
 	return n

@@ -138,7 +138,9 @@ func (c *Conn) onRTO() {
 	case SynSent, SynReceived:
 		c.retransmitSYN()
 	default:
-		if c.snd.wnd == 0 {
+		if c.fast.early {
+			c.answerSYN()
+		} else if c.snd.wnd == 0 {
 			// The peer has taken its window back: a probe (RFC 9293 3.8.6.1).
 			c.sb.loseHead(c.snd.mss)
 			c.retransmitHead()

@@ -20,7 +20,7 @@ func (c *Conn) scheduleTLP(progress bool) {
 	if r.reordering {
 		return
 	}
-	if !c.cfg.TLP || c.agreed&HasSACKPermitted == 0 || c.ca != CAOpen || r.tlp.on || c.sb.empty() || c.sb.sacked > 0 || c.probe.retries > 0 {
+	if !c.cfg.TLP || c.fast.early || c.agreed&HasSACKPermitted == 0 || c.ca != CAOpen || r.tlp.on || c.sb.empty() || c.sb.sacked > 0 || c.probe.retries > 0 {
 		c.stopTLP()
 		return
 	}

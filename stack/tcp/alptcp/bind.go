@@ -90,7 +90,11 @@ func (e *endpoint) Connect(addr tcpip.FullAddress) tcpip.Error {
 	}
 	e.RegisterNICID = to.NIC
 	e.start(route)
-	e.conn.Connect(e.ID.LocalPort, e.ID.RemotePort, tcp.InitialSeq(e.p.cfg, local(e.ID), remote(e.ID), e.Now()), e.path())
+	peer := remote(e.ID)
+	e.conn.ConnectTo(peer.Addr(), e.ID.LocalPort, e.ID.RemotePort, tcp.InitialSeq(e.p.cfg, local(e.ID), peer, e.Now()), e.path())
+	if e.conn.FastOpenWaits() {
+		return nil
+	}
 	return &tcpip.ErrConnectStarted{}
 }
 

@@ -55,6 +55,7 @@ type endpoint struct {
 	flags    ports.Flags
 	regFlags ports.Flags
 	device   tcpip.NICID
+	early    bool // counted in parent.early
 	stirred  bool // something happened since the last sample
 }
 
@@ -241,6 +242,10 @@ func (e *endpoint) settle() {
 			e.over()
 		}
 	}
+	if e.early && !e.conn.FastOpenPending() {
+		e.early = false
+		e.parent.countEarly(-1)
+	}
 	e.shown.Store(uint32(e.state()))
 	e.p.samples.take(e)
 }
@@ -258,6 +263,9 @@ func (e *endpoint) state() gtcp.EndpointState {
 		return gtcp.StateInitial
 	}
 	s := e.conn.State()
+	if e.conn.FastOpenWaits() {
+		return gtcp.StateEstablished // as far as the user goes
+	}
 	if s != tcp.Closed {
 		return gtcp.EndpointState(s)
 	}
@@ -350,6 +358,9 @@ func (e *endpoint) Read(w io.Writer, _ tcpip.ReadOptions) (tcpip.ReadResult, tcp
 		}
 		return res, &tcpip.ErrClosedForReceive{}
 	case tcp.SynSent, tcp.SynReceived:
+		if e.conn.FastOpening() {
+			return res, &tcpip.ErrWouldBlock{}
+		}
 		return res, &tcpip.ErrNotConnected{}
 	}
 	if e.conn.PeerClosed() {
@@ -373,7 +384,9 @@ func (e *endpoint) Write(p tcpip.Payloader, _ tcpip.WriteOptions) (int64, tcpip.
 	defer e.unlock()
 	switch e.conn.State() {
 	case tcp.SynSent, tcp.SynReceived:
-		return 0, &tcpip.ErrWouldBlock{}
+		if !e.conn.FastOpenWaits() {
+			return 0, &tcpip.ErrWouldBlock{}
+		}
 	case tcp.Closed:
 		if err := e.takeFailure(); err != nil {
 			return 0, err
@@ -417,6 +430,9 @@ func (e *endpoint) ready(mask waiter.EventMask) waiter.EventMask {
 			}
 		}
 	case tcp.SynSent, tcp.SynReceived:
+		if c.FastOpenWaits() {
+			r |= waiter.WritableEvents
+		}
 	default:
 		if c.PeerClosed() {
 			r |= waiter.ReadableEvents | waiter.EventRdHUp

@@ -21,6 +21,15 @@ type listener struct {
 	backlog tcp.Backlog
 	half    []*endpoint // each knows its place
 	ready   []*endpoint
+	early   int // open by Fast Open, the handshake not ended
+}
+
+// countEarly counts what is open by Fast Open, and gives the number.
+func (l *listener) countEarly(n int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.early += n
+	return l.early
 }
 
 // any says whether a connection waits to be accepted.
@@ -158,7 +167,17 @@ func (e *endpoint) syn(a *arrived, s *tcp.Segment) {
 			return
 		}
 		l.begin(c)
-		c.conn.OpenPassive(s, tcp.InitialSeq(e.p.cfg, local(c.ID), remote(c.ID), e.Now()), c.path())
+		peer := remote(c.ID)
+		fast := e.conn.FastOpen()
+		if fast > 0 && s.Options.Has&tcp.HasFastOpen != 0 && s.DataLen > 0 {
+			*s = tcp.Segment{}
+			parse(a.pkt, s, true)
+		}
+		c.conn.OpenPassiveFrom(peer.Addr(), l.countEarly(0) < fast, s, tcp.InitialSeq(e.p.cfg, local(c.ID), peer, e.Now()), c.path())
+		if c.conn.FastOpenPending() {
+			c.early = true
+			l.countEarly(1)
+		}
 		c.unlock()
 	}
 }

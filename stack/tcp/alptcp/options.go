@@ -106,6 +106,14 @@ func (e *endpoint) SetMaxPacingRate(r uint64) {
 // SetQuickAck is TCP_QUICKACK.
 func (e *endpoint) SetQuickAck(on bool) { e.with(func(c *tcp.Conn) { c.SetQuickAck(on) }) }
 
+// SetFastOpen is TCP_FASTOPEN, connections.
+func (e *endpoint) SetFastOpen(n int) { e.with(func(c *tcp.Conn) { c.SetFastOpen(n) }) }
+
+// SetFastOpenConnect is TCP_FASTOPEN_CONNECT.
+func (e *endpoint) SetFastOpenConnect(on bool) {
+	e.with(func(c *tcp.Conn) { c.SetFastOpenConnect(on) })
+}
+
 // SetMaxRTO is TCP_RTO_MAX_MS.
 func (e *endpoint) SetMaxRTO(d time.Duration) { e.with(func(c *tcp.Conn) { c.SetMaxRTO(d) }) }
 

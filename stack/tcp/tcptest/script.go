@@ -2,6 +2,7 @@ package tcptest
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +34,8 @@ import (
 //	read N            N bytes are read, as many as there are
 //	shutdown, close, abort
 //	set OPTION VALUE  noDelay, cork, quickack, keepalive, keepidle, keepintvl,
-//	                  keepcnt, usertimeout, sndbuf, rcvbuf, maxseg, linger2, rtomax, rtomin, delackmax: on
+//	                  keepcnt, usertimeout, sndbuf, rcvbuf, maxseg, linger2, rtomax, rtomin, delackmax,
+//	                  fastopen, fastopenconnect: on
 //	                  or off, numbers, or seconds
 //	state NAME        the state is NAME (ESTABLISHED, ...)
 //	error NAME        the connection ended with ECONNRESET, ...; 0 for none
@@ -51,7 +53,8 @@ import (
 // with FLAGS as tcpdump writes them (S, F, R, P, "." for ACK, U, E, W; "-" for
 // none). Sequence numbers count from the initial one of whose they are. What is
 // not given of an expected segment is not checked; PSH only if it is given. The
-// OPTIONS are mss N, sackOK, wscale N, TS VAL ECR, sack A:B..., "nop" is
+// OPTIONS are mss N, sackOK, wscale N, TS VAL ECR, sack A:B..., FO COOKIE (in
+// hexadecimal, none to ask for one; * is any), "nop" is
 // ignored; of a timestamp * is any, and ECR -N is what our clock said N ms ago.
 // The window is as in the header.
 type Script struct {
@@ -78,6 +81,9 @@ type sent struct {
 
 // peerISS is the initial sequence number of the scripts' segments.
 const peerISS tcp.Seq = 0xfffff000
+
+// peerAddr is the address that the scripts' segments are from.
+var peerAddr = netip.MustParseAddr("192.0.2.1")
 
 // Run runs a script on a connection of the configuration; nil is the default
 // one, without timestamps.
@@ -229,7 +235,7 @@ func (s *Script) call(name string, arg []string) {
 	}
 	switch name {
 	case "connect":
-		h.Connect(1000, 80, 7000, Path)
+		h.ConnectTo(peerAddr, 1000, 80, 7000, Path)
 	case "listen":
 		s.listening = true
 	case "established":
@@ -331,6 +337,10 @@ func (s *Script) set(arg []string) {
 		h.SetRecvBuffer(int(n), true)
 	case "maxseg":
 		h.SetMaxSeg(int(n))
+	case "fastopen":
+		h.SetFastOpen(int(n))
+	case "fastopenconnect":
+		h.SetFastOpenConnect(on)
 	case "rtomax":
 		h.SetMaxRTO(d)
 	case "rtomin":
@@ -390,4 +400,15 @@ func (s *Script) pause() {
 	s.clock.Run(20 * time.Millisecond)
 	s.start = s.clock.Now()
 	s.at = s.start
+}
+
+// WithCookie replaces GOOD in a script by the cookie that a listener of the
+// configuration gives to who sends the scripts' segments.
+func WithCookie(cfg *tcp.Config, script string) string {
+	var cookie []byte
+	h := NewHost(NewClock(), cfg, func(g *tcp.Segment) { cookie = append([]byte(nil), g.Options.FastOpen...) })
+	h.SetFastOpen(1)
+	syn := &tcp.Segment{Flags: tcp.SYN, Options: tcp.Options{Has: tcp.HasFastOpen}}
+	h.OpenPassiveFrom(peerAddr, true, syn, 1, Path)
+	return strings.ReplaceAll(script, "GOOD", fmt.Sprintf("%x", cookie))
 }

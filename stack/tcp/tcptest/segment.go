@@ -1,6 +1,7 @@
 package tcptest
 
 import (
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ type segmentText struct {
 	seg                            tcp.Segment
 	seq, ack, win, urg, psh, opts  bool
 	anyMSS, anyScale, anyVal, anyE bool
+	anyCookie                      bool
 	notECT                         bool
 }
 
@@ -81,8 +83,12 @@ func (s *Script) parse(f []string, expected bool) *segmentText {
 			}
 			p.seq, p.seg.Seq, p.seg.DataLen = true, mine.Add(a), n
 			data := make([]byte, n)
+			first := 1 // sequence number of the first byte
+			if p.seg.Flags&tcp.SYN != 0 {
+				first = 0
+			}
 			for i := range data {
-				data[i] = pattern(a - 1 + i)
+				data[i] = pattern(a - first + i)
 			}
 			p.seg.Data = []tcp.Chunk{{B: data}}
 		default:
@@ -119,6 +125,12 @@ func (s *Script) options(p *segmentText, text string, theirs tcp.Seq) {
 			o.Has |= tcp.HasWScale
 			if p.anyScale = w[1] == "*"; !p.anyScale {
 				o.WScale = uint8(num(w[1]))
+			}
+		case w[0] == "FO" && len(w) <= 2:
+			o.Has |= tcp.HasFastOpen
+			if len(w) == 2 {
+				p.anyCookie = w[1] == "*"
+				o.FastOpen, _ = hex.DecodeString(w[1])
 			}
 		case w[0] == "TS" && len(w) == 3:
 			o.Has |= tcp.HasTimestamps
@@ -175,6 +187,9 @@ func (p *segmentText) match(g *tcp.Segment, s *Script) error {
 	}
 	if p.seq && g.DataLen > 0 {
 		at := g.Seq.Sub(s.iss) - 1
+		if g.Flags&tcp.SYN != 0 {
+			at++
+		}
 		for i, b := range Payload(g) {
 			if b != pattern(at+i) {
 				return fmt.Errorf("byte %d is not what was written", at+i)
@@ -191,6 +206,9 @@ func (p *segmentText) match(g *tcp.Segment, s *Script) error {
 	case !p.anyMSS && o.MSS != q.MSS, !p.anyScale && o.WScale != q.WScale,
 		!p.anyVal && o.TSVal != q.TSVal, !p.anyE && o.TSEcr != q.TSEcr:
 		return fmt.Errorf("values of options differ")
+	}
+	if !p.anyCookie && string(o.FastOpen) != string(q.FastOpen) {
+		return fmt.Errorf("the cookie is %x", q.FastOpen)
 	}
 	for i := range o.NSACK {
 		if o.SACK[i] != q.SACK[i] {
@@ -209,7 +227,7 @@ func (s *Script) inject(f []string) {
 	switch {
 	case s.listening && g.Flags&(tcp.SYN|tcp.ACK|tcp.RST) == tcp.SYN:
 		s.listening = false
-		s.host.OpenPassive(g, 7000, Path)
+		s.host.OpenPassiveFrom(peerAddr, true, g, 7000, Path)
 	case s.host.State() == tcp.Closed:
 		var r tcp.Segment
 		if tcp.ResetFor(g, &r) {

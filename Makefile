@@ -9,11 +9,11 @@ DESTDIR ?=
 GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 10s
 
-.PHONY: help build demo demo-lab test bench bench-impair fuzz lint generate install uninstall clean
+.PHONY: help build demo demo-lab demo-receivers test bench bench-impair fuzz lint generate install uninstall clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## bin/alptrace, bin/alplab and bin/rootd, static binaries
 	@mkdir -p bin
@@ -24,6 +24,9 @@ demo: ## real programs on the user-space stack, and the packets they sent
 
 demo-lab: ## a network of real programs, its live page and its pictures; the same in virtual time
 	@scripts/demo-lab.sh
+
+demo-receivers: ## receivers that cheat, on senders of three kinds: table and picture in out/receivers
+	@scripts/demo-receivers.sh
 
 test: ## everything: installs what is needed, then checks, unit tests, transcripts, programs
 	@scripts/test.sh $(SUITES)

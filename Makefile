@@ -9,11 +9,11 @@ DESTDIR ?=
 GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 10s
 
-.PHONY: help build demo demo-lab test bench fuzz lint generate install uninstall clean
+.PHONY: help build demo demo-lab test bench bench-impair fuzz lint generate install uninstall clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## bin/alptrace, bin/alplab and bin/rootd, static binaries
 	@mkdir -p bin
@@ -32,6 +32,9 @@ bench: build ## ratios to the kernel's own stack, and of one TCP to the other: t
 	@$(GO) run ./bench $(BENCHFLAGS)
 	@$(GO) run ./bench -link host -out out/host $(BENCHFLAGS)
 	@$(GO) run ./bench -against "--tcp gvisor" -flags "--tcp alp" -out out/tcp $(BENCHFLAGS)
+
+bench-impair: ## impairments: asked against achieved
+	@$(GO) run ./bench/impair $(BENCHFLAGS)
 
 fuzz: ## every fuzz target for FUZZTIME
 	@scripts/fuzz.sh $(FUZZTIME)

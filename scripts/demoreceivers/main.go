@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	err := errors.New("usage: demoreceivers bridge|draw ...")
+	err := errors.New("want bridge or draw, and their flags")
 	if len(os.Args) > 1 {
 		f := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 		switch os.Args[1] {

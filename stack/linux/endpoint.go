@@ -264,7 +264,7 @@ func (e *Endpoint) PeerAddr() (stack.Addr, stack.Errno) {
 // process that makes the call, which is in another kernel.
 func foreign(level, name int) bool {
 	if level != unix.SOL_SOCKET {
-		return level == unix.IPPROTO_TCP && (name == unix.TCP_ZEROCOPY_RECEIVE || name == unix.TCP_ULP)
+		return level == unix.IPPROTO_TCP && name == unix.TCP_ZEROCOPY_RECEIVE
 	}
 	switch name {
 	case unix.SO_ATTACH_FILTER, unix.SO_ATTACH_BPF, unix.SO_ATTACH_REUSEPORT_CBPF, unix.SO_ATTACH_REUSEPORT_EBPF:

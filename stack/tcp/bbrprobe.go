@@ -195,8 +195,8 @@ func (b *bbr) probeRTTCwnd(w *Window) int {
 
 func (b *bbr) inProbeRTT(w *Window) {
 	b.appLimitedBefore = w.Delivered + uint64(w.InFlight) // so little is no sample of the bandwidth
-	switch {
-	case b.probeRTTDone == 0:
+	switch b.probeRTTDone {
+	case 0:
 		if w.InFlight <= b.probeRTTCwnd(w) {
 			b.probeRTTDone = w.Now + bbrProbeRTTTime
 			b.probeRTTRoundDone = false

@@ -70,6 +70,9 @@
 //	listener.go    SYN and accept queue, backlog               RFC 9293 3.10.7.2, 4987
 //	cookie.go      SYN cookies                                 RFC 4987 3.6
 //
+// Package conformance has what the RFCs ask for, section by section, as scripts of
+// segments in virtual time; the fuzz targets are fuzz*_test.go.
+//
 // # What can be replaced
 //
 // Congestion control, ACK policy, loss detection, RTO estimator, pacer and ACK

@@ -1,10 +1,14 @@
 package netstack
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/alptrace/alptrace/link"
+	"github.com/alptrace/alptrace/stack"
 	"github.com/alptrace/alptrace/stack/enginetest"
 	alp "github.com/alptrace/alptrace/stack/tcp"
 	"github.com/alptrace/alptrace/stack/tcp/alptcp"
@@ -55,4 +59,30 @@ func TestContractAlp(t *testing.T) {
 			return enginetest.Net{A: e, B: e, A4: lo4, B4: lo4, A6: lo6, B6: lo6}
 		}, nil)
 	})
+}
+
+// TestFastOpenAlp: the first connection gets a cookie, the SYN of the second
+// has data (RFC 7413).
+func TestFastOpenAlp(t *testing.T) {
+	la, lb := newPipe(link.IP, false)
+	a, b := newAlp(t, la, "10.0.0.1/24"), newAlp(t, lb, "10.0.0.2/24")
+	var on [4]byte
+	binary.NativeEndian.PutUint32(on[:], 1)
+	l := listen(t, b, unix.AF_INET, addr("10.0.0.2:8080"), 5)
+	must(t, "TCP_FASTOPEN", l.SetOption(unix.SOL_TCP, unix.TCP_FASTOPEN, on[:]), 0)
+	for i, want := range []stack.Errno{unix.EINPROGRESS, 0} {
+		c := socket(t, a, unix.AF_INET, unix.SOCK_STREAM, 0)
+		must(t, "TCP_FASTOPEN_CONNECT", c.SetOption(unix.SOL_TCP, unix.TCP_FASTOPEN_CONNECT, on[:]), 0)
+		must(t, "connect", c.Connect(addr("10.0.0.2:8080")), want)
+		c.wait(unix.POLLOUT)
+		c.writeAll([]byte("question"))
+		s := l.accept()
+		if got := string(s.readFull(8)); got != "question" {
+			t.Fatalf("connection %d: the server read %q", i, got)
+		}
+		s.writeAll([]byte("answer"))
+		if got := string(c.readFull(6)); got != "answer" {
+			t.Fatalf("connection %d: the client read %q", i, got)
+		}
+	}
 }

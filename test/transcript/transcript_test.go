@@ -24,6 +24,7 @@ var (
 	nativeOnly = flag.Bool("native-only", false, "do not run the programs under alptrace")
 	binary     = flag.String("alptrace", "", "the alptrace `FILE` to test instead of a fresh build")
 	kernel     = flag.String("linux", "", "run the programs under the engine that is this Linux `KERNEL` too")
+	tcpName    = flag.String("tcp", "gvisor", "the `TCP` of the netstack engine")
 	allEngines = flag.Bool("all", false, "run static and 32-bit programs under every engine too")
 )
 
@@ -111,7 +112,11 @@ func (b *bench) compare(t *testing.T, name string, how testprogs.Linkage) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			args := []string{b.alptrace, "--net", "none", "--engine", engine, "--", prog}
+			args := []string{b.alptrace, "--net", "none", "--engine", engine}
+			if kind == "netstack" {
+				args = append(args, "--tcp", *tcpName)
+			}
+			args = append(args, "--", prog)
 			got := run(t, b.self, stage{Args: args, Root: root})
 			d := diff(want, got.transcript)
 			if d == "" && got.status == native.status {

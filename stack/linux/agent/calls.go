@@ -125,7 +125,7 @@ func (a *agent) name(f ring.Frame, ep *endpoint, trap uintptr) {
 // read(2) says. If there is something after all it is told as ever, before the
 // answer.
 func (a *agent) probeRead(f ring.Frame, ep *endpoint) {
-	var errno unix.Errno = unix.EAGAIN
+	var errno = unix.EAGAIN
 	if ep.credit > 0 {
 		var n int
 		b := a.scratch[:min(ep.credit, 4096)]

@@ -69,7 +69,8 @@ func (v *hostView) programs(f func(n int, p *Program, t *tracer.Tracer)) {
 // Sockets is part of ui.Source.
 func (v *hostView) Sockets(list []observe.Socket, most int) (all []observe.Socket, total int) {
 	v.programs(func(n int, _ *Program, t *tracer.Tracer) {
-		before, of := len(list), 0
+		before := len(list)
+		var of int
 		list, of = t.Sockets(list, most)
 		for i := before; i < len(list); i++ {
 			list[i].ID = socketID(n, list[i].ID)

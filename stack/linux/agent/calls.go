@@ -15,7 +15,7 @@ import (
 // call is one call on an endpoint's socket.
 func (a *agent) call(f ring.Frame, ep *endpoint, what uint32, x, y int, p []byte) {
 	fd := uintptr(ep.fd)
-	same := uint32(proto.MaskUnknown)
+	same := proto.MaskUnknown
 	switch what {
 	case proto.CallBind:
 		_, errno := call(unix.SYS_BIND, fd, pointer(p), uintptr(len(p)))
@@ -125,7 +125,7 @@ func (a *agent) name(f ring.Frame, ep *endpoint, trap uintptr) {
 // read(2) says. If there is something after all it is told as ever, before the
 // answer.
 func (a *agent) probeRead(f ring.Frame, ep *endpoint) {
-	errno := unix.Errno(unix.EAGAIN)
+	var errno = unix.EAGAIN
 	if ep.credit > 0 {
 		var n int
 		b := a.scratch[:min(ep.credit, 4096)]

@@ -98,7 +98,7 @@ func (a *agent) send(f ring.Frame, ep *endpoint, flags, name, control int, p []b
 		return
 	}
 	n, errno := sysSendmsg(ep.fd, p[:name], p[name:name+control], p[name+control:], flags)
-	mask := uint32(proto.MaskUnknown)
+	mask := proto.MaskUnknown
 	if errno != 0 && ep.mode == messages {
 		if errno == unix.EAGAIN && !ep.waitsOut {
 			ep.waitsOut = true

@@ -47,7 +47,8 @@ func pointer(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(
 // sysPoll is poll(2) of one descriptor, now.
 func sysPoll(fd int) uint32 {
 	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLIN | unix.POLLOUT | unix.POLLPRI | unix.POLLRDHUP}
-	_, _, errno := unix.RawSyscall(unix.SYS_POLL, uintptr(unsafe.Pointer(&p)), 1, 0)
+	var now unix.Timespec
+	_, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
 	if errno != 0 {
 		return unix.POLLERR
 	}

@@ -78,7 +78,7 @@ command -v go >/dev/null || { echo "test.sh: Go is needed: https://go.dev/dl/" >
 mapfile -t apps <test/apps/packages.txt
 cc32=()
 [[ $(dpkg --print-architecture) != amd64 ]] || cc32=(gcc-multilib) # the 32-bit programs
-scripts/deps.sh gcc libc6-dev libseccomp-dev pkg-config clang llvm iproute2 util-linux chromium user-mode-linux "${cc32[@]}" "${apps[@]}"
+scripts/deps.sh gcc libc6-dev libseccomp-dev pkg-config clang llvm iproute2 util-linux chromium "${cc32[@]}" "${apps[@]}"
 [[ " ${suites[*]} " != *" lab "* ]] || GOBIN=$PWD/out/bin CGO_ENABLED=0 go install "$delve"
 rm -f out/test-totals
 

@@ -12,15 +12,17 @@ import (
 	"github.com/alptrace/alptrace/stack/enginetest"
 )
 
-// kernelUnderTest is the kernel that the tests run: $ALPTRACE_LINUX, or Debian's.
+// kernelUnderTest is the kernel that the tests run: $ALPTRACE_LINUX, for example
+// linux.uml, which Debian's package user-mode-linux has. Without it they do not run:
+// the engine is young, and not yet always right.
 func kernelUnderTest(t testing.TB) string {
 	t.Helper()
 	name := os.Getenv("ALPTRACE_LINUX")
 	if name == "" {
-		name = "linux.uml"
+		t.Skip("ALPTRACE_LINUX names no kernel for ARCH=um")
 	}
 	if _, err := exec.LookPath(name); err != nil {
-		t.Skipf("no kernel for ARCH=um here (Debian's package user-mode-linux, or ALPTRACE_LINUX): %v", err)
+		t.Fatalf("ALPTRACE_LINUX: %v", err)
 	}
 	return name
 }

@@ -68,6 +68,7 @@ func newPair(t testing.TB, medium link.Medium) (a, b *Engine) {
 
 // TestContract runs the suite of package stack's contract.
 func TestContract(t *testing.T) {
+	kernelUnderTest(t)
 	t.Run("IP", func(t *testing.T) {
 		a, b := newPair(t, link.IP)
 		ip := netip.MustParseAddr
